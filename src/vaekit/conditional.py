@@ -1,0 +1,44 @@
+"""p(. | c): a network and a head. Any module that maps a tensor to a distribution will do in its place; every zuko flow is one."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vaekit.errors import InputError
+
+__all__ = ["Conditional"]
+
+
+class Conditional(nn.Module):
+    r"""p(. | c) = head(net(c)).
+
+    The one place where leading dimensions ([B] or [K, B]) are flattened for networks: ``net`` sees ``[N, *event]`` and returns
+    ``[N, ...]``; ``head`` sees ``[*batch, features]`` and returns a distribution with that batch shape.
+
+    Args:
+        net: ``[N, *event] -> [N, ...]``.
+        head: ``[*batch, features] -> Distribution``: one of `vaekit.heads`, or a flow with ``context=features``.
+        event_dim: number of trailing dimensions of c that form one input: 1 for a latent vector, 3 for an image.
+
+    >>> import torch
+    >>> from vaekit import heads
+    >>> likelihood = Conditional(nn.Linear(2, 784), heads.Bernoulli((1, 28, 28)))
+    >>> px = likelihood(torch.zeros(5, 8, 2))
+    >>> px.batch_shape, px.event_shape
+    (torch.Size([5, 8]), torch.Size([1, 28, 28]))
+    """
+
+    def __init__(self, net: nn.Module, head: nn.Module, event_dim: int = 1) -> None:
+        super().__init__()
+        self.net = net
+        self.head = head
+        self.event_dim = event_dim
+
+    def forward(self, c: Tensor) -> Distribution:
+        """c ``[*batch, *event]`` -> a distribution of batch shape ``[*batch]``."""
+        if c.dim() <= self.event_dim:
+            raise InputError(f"an input of shape {list(c.shape)} has no batch dimension before its {self.event_dim} event dimension(s)")
+        batch, event = c.shape[: c.dim() - self.event_dim], c.shape[c.dim() - self.event_dim :]
+        h = self.net(c.reshape(-1, *event)).flatten(1)
+        return self.head(h.unflatten(0, batch))

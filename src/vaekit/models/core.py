@@ -1,0 +1,259 @@
+r"""A latent variable model, the record of one pass through it, and the ways to choose its latents. Read this first.
+
+Notation: x data, z = (z_1 ... z_L) latents from the top down, K samples, B examples; every log-density is ``[K, B]`` nats.
+
+.. math:: p(x, z) = p(x | z) \prod_l p(z_l | z_{<l}), \qquad q(z | x) = \prod_l q(z_l | z_{<l}, x), \qquad
+          \log w = \log p(x, z) - \log q(z | x)
+
+A model never samples by itself. It walks down its levels and asks a *pick* for each latent, so that inference, generation, scoring
+of given latents and everything built on them are one loop with another pick:
+
+    ``from_q(k)``          z_l ~ q(z_l | z_<l, x)              inference
+    ``from_p(k, n)``       z_l ~ p(z_l | z_<l)                 generation
+    ``given(z)``           z_l as told                         scoring
+    ``prefix(z, rest)``    the first levels as told, the others by another pick
+    ``at_centre()``        z_l at the centre of q (of p where there is no x)
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution
+
+from vaekit.dist import centre, closed_form_kl, describe, draw, log_prob_observed, tempered
+from vaekit.errors import InputError
+from vaekit.types import Batch
+
+__all__ = ["LatentModel", "Level", "Pick", "Trace", "at_centre", "from_p", "from_q", "given", "prefix"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One latent: its value ``z [K, B, *]``, its conditional prior p and posterior q (None where there is no x), and both log-densities."""
+
+    z: Tensor
+    p: Distribution
+    q: Distribution | None
+    log_p: Tensor
+    log_q: Tensor | None
+
+
+Pick = Callable[[int, Distribution | None, Distribution], Level]
+"""(level number from 0 at the top, q or None, p) -> the chosen Level."""
+
+
+def from_q(k: int, *, reparam: bool = True) -> Pick:
+    """K samples z ~ q(z | x). ``reparam=False`` detaches them, for estimators that differentiate log q instead."""
+    if k < 1:
+        raise InputError(f"{k} samples were asked for; at least 1 is needed")
+
+    def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
+        if q is None:
+            raise InputError("a sample from q(z | x) needs a batch x; sample from the prior with from_p instead")
+        z, log_q = draw(q, _missing(q, (k, q.batch_shape[-1])), reparam)
+        return Level(z, p, q, p.log_prob(z), log_q)
+
+    return pick
+
+
+def from_p(k: int, n: int, *, temperature: float = 1.0) -> Pick:
+    """``[k, n]`` ancestral samples z ~ p(z), their noise scaled by ``temperature``; log p(z) is that of the model at temperature 1."""
+    if temperature < 0:
+        raise InputError(f"temperature {temperature} is negative; 1 is the model's own, 0 its centre")
+
+    def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
+        z, _ = draw(tempered(p, temperature), _missing(p, (k, n)), False)
+        return _scored(z, q, p)
+
+    return pick
+
+
+def given(z: Tensor | Sequence[Tensor]) -> Pick:
+    """The latents as told, ``[K, B, *]`` each, from the top level down; a flat model takes one tensor."""
+    zs = (z,) if isinstance(z, Tensor) else tuple(z)
+
+    def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
+        if level >= len(zs):
+            raise InputError(f"{len(zs)} level(s) of latents were given and the model asks for level {level}; use prefix() for the top levels")
+        return _scored(zs[level], q, p)
+
+    return pick
+
+
+def prefix(z: Tensor | Sequence[Tensor], rest: Pick) -> Pick:
+    """The first levels as told, the remaining ones by ``rest``."""
+    zs = (z,) if isinstance(z, Tensor) else tuple(z)
+    first = given(zs)
+    return lambda level, q, p: (first if level < len(zs) else rest)(level, q, p)
+
+
+def at_centre() -> Pick:
+    """Every latent at the centre of its posterior, K = 1: for embeddings and reconstructions. A score at this point is no bound."""
+
+    def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
+        d = p if q is None else q
+        z = centre(d)
+        return _scored(z.unsqueeze(0) if len(d.batch_shape) == 1 else z, q, p)
+
+    return pick
+
+
+def _missing(d: Distribution, shape: tuple[int, int]) -> Size:
+    """The leading part of [K, B] that the batch shape of d still lacks: [K, B] for (), [K] for (B,), nothing for (K, B)."""
+    return Size(shape[: 2 - len(d.batch_shape)])
+
+
+def _scored(z: Tensor, q: Distribution | None, p: Distribution) -> Level:
+    return Level(z, p, q, p.log_prob(z), None if q is None else q.log_prob(z))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One pass through a model: what was picked at every level, and p(x | z). Everything else is derived, anew at each access.
+
+    Attributes:
+        batch: the data, None where the pass was a generation.
+        levels: from the top down.
+        px: p(x | z), batch shape ``[K, B]``.
+    """
+
+    batch: Batch | None
+    levels: tuple[Level, ...]
+    px: Distribution
+
+    @property
+    def z(self) -> tuple[Tensor, ...]:
+        """The latents, ``[K, B, *]`` each."""
+        return tuple(level.z for level in self.levels)
+
+    @property
+    def log_px(self) -> Tensor:
+        """log p(x | z) of the observed entries, ``[K, B]``."""
+        batch = self._observed()
+        return log_prob_observed(self.px, batch.x, batch.mask)
+
+    @property
+    def log_pz(self) -> Tensor:
+        """log p(z), ``[K, B]``."""
+        return torch.stack([level.log_p for level in self.levels]).sum(0)
+
+    @property
+    def log_qz(self) -> Tensor:
+        """log q(z | x), ``[K, B]``."""
+        return torch.stack([self._log_q(level) for level in self.levels]).sum(0)
+
+    @property
+    def log_joint(self) -> Tensor:
+        """log p(x, z), ``[K, B]``."""
+        return self.log_px + self.log_pz
+
+    @property
+    def log_w(self) -> Tensor:
+        """log p(x, z) - log q(z | x), ``[K, B]``: the log importance weight."""
+        return self.log_joint - self.log_qz
+
+    @property
+    def rate(self) -> Tensor:
+        """log q(z_l | z_<l, x) - log p(z_l | z_<l) of each level, ``[K, B, L]``: its mean over z is the level's KL."""
+        return torch.stack([self._log_q(level) - level.log_p for level in self.levels], -1)
+
+    @property
+    def kl(self) -> Tensor | None:
+        """KL(q(z_l | z_<l, x) || p(z_l | z_<l)) in closed form, ``[K or 1, B, L]``; None where some level has none."""
+        kls = []
+        for level in self.levels:
+            self._log_q(level)
+            kl = closed_form_kl(level.q, level.p) if level.q is not None else None
+            if kl is None:
+                return None
+            kls.append(kl if kl.dim() == 2 else kl.unsqueeze(0))
+        return torch.stack(torch.broadcast_tensors(*kls), -1)
+
+    def _observed(self) -> Batch:
+        if self.batch is None:
+            raise InputError("this pass has no data to score: it generated x; use score(batch, z) or dream(n)")
+        return self.batch
+
+    def _log_q(self, level: Level) -> Tensor:
+        if level.log_q is None:
+            raise InputError("this pass has no posterior q(z | x), because it was made without a batch x")
+        return level.log_q
+
+
+class LatentModel(nn.Module, abc.ABC):
+    """p(x, z) and q(z | x) as one loop over levels. Implementing a model: write `unroll`; everything below it is final.
+
+    Implementing a LatentModel:
+        1. ``unroll(pick, batch)`` walks the levels from the top: build p(z_l | z_<l) and, where there is a batch, q(z_l | z_<l, x) from
+           ``batch.input``; call ``level = pick(l, q, p)`` and go on with ``level.z``.
+        2. At the top p may have batch shape () and q ``[B]``; below, both follow z's ``[K, B]``.
+        3. Return the levels and p(x | z). Never sample, never score.
+    """
+
+    @abc.abstractmethod
+    def unroll(self, pick: Pick, batch: Batch | None = None) -> tuple[tuple[Level, ...], Distribution]:
+        """The levels as picked, from the top down, and p(x | z)."""
+
+    def trace(self, pick: Pick, batch: Batch | None = None) -> Trace:
+        """`unroll`, kept with its batch."""
+        levels, px = self.unroll(pick, batch)
+        return Trace(batch, levels, px)
+
+    def infer(self, batch: Batch, k: int = 1, *, reparam: bool = True) -> Trace:
+        """z ~ q(z | x), K samples each."""
+        return self.trace(from_q(k, reparam=reparam), batch)
+
+    def score(self, batch: Batch, z: Tensor | Sequence[Tensor]) -> Trace:
+        """The trace of given latents, ``[K, B, *]`` per level."""
+        return self.trace(given(z), batch)
+
+    def log_joint(self, batch: Batch, z: Tensor | Sequence[Tensor]) -> Tensor:
+        """log p(x, z), ``[K, B]``."""
+        return self.score(batch, z).log_joint
+
+    def dream(self, n: int) -> Trace:
+        """n pairs z, x ~ p(x, z) (no gradient through either), with q(z | x) scored at z; K = 1."""
+        with torch.no_grad():
+            made = self.trace(from_p(1, n))
+            x = made.px.sample()[0]
+        return self.score(Batch(x), made.z)
+
+    def sample(self, n: int, *, temperature: float = 1.0, mean: bool = True) -> Tensor:
+        """n new examples, ``[n, *]``: z ~ p(z), then the centre of p(x | z), as papers show it, or with ``mean=False`` x ~ p(x | z)."""
+        if n < 1:
+            raise InputError(f"{n} samples were asked for; at least 1 is needed")
+        with torch.no_grad():
+            px = self.trace(from_p(1, n, temperature=temperature)).px
+            return (centre(px) if mean else px.sample())[0]
+
+    def reconstruct(self, batch: Batch, *, mean: bool = True) -> Tensor:
+        """The centre of p(x | z) at the centre of q(z | x), ``[B, *]``; with ``mean=False`` x ~ p(x | z), z ~ q(z | x)."""
+        with torch.no_grad():
+            px = self.trace(at_centre() if mean else from_q(1, reparam=False), batch).px
+            return (centre(px) if mean else px.sample())[0]
+
+    def embed(self, batch: Batch) -> Tensor:
+        """The centre of q(z | x), the levels' dimensions flattened and joined from the top down, ``[B, D]``."""
+        with torch.no_grad():
+            return torch.cat([z[0].flatten(1) for z in self.trace(at_centre(), batch).z], -1)
+
+    def extra_repr(self) -> str:
+        return f"parameters={sum(p.numel() for p in self.parameters()):,}"
+
+
+def require_kl(trace: Trace) -> Tensor:
+    """``trace.kl``, or an error that names the first pair without a closed form."""
+    kl = trace.kl
+    if kl is None:
+        for n, level in enumerate(trace.levels):
+            if level.q is not None and closed_form_kl(level.q, level.p) is None:
+                raise InputError(
+                    f"level {n}: KL({describe(level.q)} || {describe(level.p)}) has no closed form; use the sampled KL (closed_form=False)"
+                )
+        raise InputError("this pass has no posterior q(z | x), because it was made without a batch x")
+    return kl

@@ -1,0 +1,52 @@
+"""What training asks of an objective.
+
+A gradient surrogate and a reported value are different numbers. An objective returns both, named: ``surrogate`` is minimised,
+``bound`` is what is reported, compared and stopped early on.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from vaekit.models.core import LatentModel
+from vaekit.types import Batch
+
+__all__ = ["Loss", "Objective", "terms"]
+
+
+class Loss(NamedTuple):
+    """surrogate ``[B]``: differentiate and minimise its mean. bound ``[B]``: nats, a lower bound on log p(x), None where there is none.
+    logs: detached terms, ``[B]`` each, that are averaged and written down apart."""
+
+    surrogate: Tensor
+    bound: Tensor | None
+    logs: Mapping[str, Tensor]
+
+
+class Objective(nn.Module, abc.ABC):
+    """(model, batch, step) -> `Loss`. Objectives live outside models, so that any of them trains any model.
+
+    Implementing an Objective:
+        1. Get a trace: ``model.infer(batch, k)``, ``model.dream(n)`` or ``model.score(batch, z)``.
+        2. Return per-example values ``[B]``: never a mean over the batch, never a mean over pixels.
+        3. ``bound`` is the unweighted bound whatever the surrogate is; ``logs`` start from ``terms(log_px, rate)``.
+    """
+
+    @abc.abstractmethod
+    def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
+        """step counts optimiser steps from 0; schedules depend on it and on nothing else."""
+
+
+def terms(log_px: Tensor, rate: Tensor) -> dict[str, Tensor]:
+    """The bound's terms, detached, means over K, ``[B]`` each: ``log_px`` and one ``rate_l`` a level, counted from the top.
+
+    Args:
+        log_px: ``[K, B]``.
+        rate: ``trace.rate`` or ``trace.kl``, ``[K or 1, B, L]``.
+    """
+    rates = rate.detach().mean(0)
+    return {"log_px": log_px.detach().mean(0)} | {f"rate_{n}": rates[:, n] for n in range(rates.shape[-1])}
