@@ -1,0 +1,99 @@
+"""Variational autoencoders: three conditional distributions, p(z), q(z|x) and p(x|z), and one bound.
+
+``import vaekit`` loads nothing: each public name is imported from its module when it is first used (PEP 562), so
+that the command line answers at once and a script pays for what it touches.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import bounds, commands, data, dist, evaluate, heads, models, nn, objectives, priors, recipes, train, viz
+    from .conditional import Conditional
+    from .errors import InputError, NonFiniteError
+    from .models.core import LatentModel, Level, Trace, from_p, from_q, given, prefix
+    from .models.ladder import Ladder, Rung
+    from .models.vae import VAE
+    from .objectives.core import Loss, Objective
+    from .objectives.elbo import ELBO
+    from .objectives.importance import IWAE
+    from .train import Training, fit
+    from .types import Batch
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Batch",
+    "Conditional",
+    "LatentModel",
+    "Trace",
+    "Level",
+    "from_q",
+    "from_p",
+    "given",
+    "prefix",
+    "VAE",
+    "Ladder",
+    "Rung",
+    "Objective",
+    "Loss",
+    "ELBO",
+    "IWAE",
+    "fit",
+    "Training",
+    "InputError",
+    "NonFiniteError",
+    "bounds",
+    "commands",
+    "data",
+    "dist",
+    "evaluate",
+    "heads",
+    "models",
+    "nn",
+    "objectives",
+    "priors",
+    "recipes",
+    "train",
+    "viz",
+]
+
+# Public name -> the module that defines it. The other names of __all__ are modules themselves.
+_HOME = {
+    "Batch": "types",
+    "Conditional": "conditional",
+    "LatentModel": "models.core",
+    "Trace": "models.core",
+    "Level": "models.core",
+    "from_q": "models.core",
+    "from_p": "models.core",
+    "given": "models.core",
+    "prefix": "models.core",
+    "VAE": "models.vae",
+    "Ladder": "models.ladder",
+    "Rung": "models.ladder",
+    "Objective": "objectives.core",
+    "Loss": "objectives.core",
+    "ELBO": "objectives.elbo",
+    "IWAE": "objectives.importance",
+    "fit": "train",
+    "Training": "train",
+    "InputError": "errors",
+    "NonFiniteError": "errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        globals()[name] = value  # the next use does not come here
+        return value
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,188 @@
+"""Data in memory: a `Split` is N stored rows and the function that turns them into model input; a `DataSet` is two or three splits.
+
+Rows are kept in their stored form (bytes for images), which is four times smaller than float32, and become float32 batch by batch:
+``Split.batch`` is one ``index_select`` and one ``prepare``, on whichever device the rows lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaekit.errors import InputError, nearest
+from vaekit.types import Batch
+
+__all__ = ["Prepare", "Split", "DataSet", "to_float"]
+
+Prepare = Callable[[Tensor], Tensor]  # stored rows [B, *] -> float32 model input [B, *]
+
+DTYPES = (
+    *(torch.uint8, torch.bool),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+)
+
+
+def to_float(x: Tensor) -> Tensor:
+    """uint8 (an image in bytes) -> float32 x / 255 in [0, 1]; every other dtype (bool, floats, counts) -> float32, values unchanged.
+
+    >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)), to_float(torch.tensor([0, 51, 255]))
+    (tensor([0.0000, 0.2000, 1.0000]), tensor([  0.,  51., 255.]))
+    """
+    return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """N rows of one split.
+
+    Attributes:
+        x: stored rows ``[N, *]``: uint8, bool, a float or a signed integer dtype. Observed entries are finite in float32.
+        label: int64 ``[N]``, or None.
+        prepare: stored rows ``[B, *]`` -> float32 model input ``[B, *]``. A module-level function, so that a split can be pickled to
+            worker processes. It may draw from torch's global random generator (dynamic binarisation does).
+        mask: bool ``[N, *]`` as x, True where x is observed; None where all of it is.
+
+    Raises InputError for no rows, a dtype without a float32 value, a label or mask of the wrong shape or dtype, and values that
+    are not finite in an observed place.
+
+    >>> split = Split(torch.arange(12, dtype=torch.uint8).view(3, 1, 2, 2), label=torch.tensor([7, 8, 9]))
+    >>> split
+    Split(3 rows of [1, 2, 2], uint8, labelled)
+    >>> batch = split.batch(torch.tensor([2, 0]))
+    >>> batch.x.shape, batch.x.dtype, batch.index
+    (torch.Size([2, 1, 2, 2]), torch.float32, tensor([2, 0]))
+    """
+
+    x: Tensor
+    label: Tensor | None = None
+    prepare: Prepare = to_float
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        x, label, mask = self.x, self.label, self.mask
+        if x.dtype not in DTYPES:
+            raise InputError(f"data of dtype {x.dtype} has no float32 value; give uint8, bool, a float or a signed integer dtype")
+        if x.dim() < 2:
+            raise InputError(f"data of shape {list(x.shape)} has no event axis; give rows [N, *], for one number a row x[:, None]")
+        if x.numel() == 0:
+            raise InputError(f"a split of shape {list(x.shape)} is empty; it needs at least one row of at least one value")
+        if label is not None and (label.dtype != torch.int64 or label.shape != x.shape[:1]):
+            raise InputError(f"labels are {_name(label)} {list(label.shape)}; {len(x)} rows need int64 [{len(x)}], one label a row")
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape):
+            raise InputError(f"the mask is {_name(mask)} {list(mask.shape)}; it must be bool {list(x.shape)}, as the data")
+        if x.is_floating_point():
+            _check_finite(x, mask)
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def __repr__(self) -> str:
+        extras = (", labelled" if self.label is not None else "") + (", with missing entries" if self.mask is not None else "")
+        return f"{type(self).__name__}({len(self)} rows of {list(self.shape)}, {_name(self.x)}{extras})"
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of one event, ``*``."""
+        return self.x.shape[1:]
+
+    def batch(self, index: Tensor) -> Batch:
+        """The rows ``index`` (int64 ``[B]``, in any order, repeats allowed), prepared: x float32 ``[B, *]``, with mask and index."""
+        index = index.to(self.x.device)
+        mask = None if self.mask is None else self.mask.index_select(0, index)
+        return Batch(self.prepare(self.x.index_select(0, index)), mask=mask, index=index)
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split on another device."""
+        return Split(
+            self.x.to(device),
+            label=None if self.label is None else self.label.to(device),
+            prepare=self.prepare,
+            mask=None if self.mask is None else self.mask.to(device),
+        )
+
+    def head(self, n: int) -> Split:
+        """The first n rows (a view)."""
+        if not 1 <= n <= len(self):
+            raise InputError(f"cannot take the first {n} rows of {len(self)}; ask for 1 to {len(self)}")
+        return Split(
+            self.x[:n],
+            label=None if self.label is None else self.label[:n],
+            prepare=self.prepare,
+            mask=None if self.mask is None else self.mask[:n],
+        )
+
+    def take(self, index: Tensor) -> Split:
+        """The rows ``index`` (int64 ``[M]``), in that order (a copy)."""
+        index = index.to(self.x.device)
+        return Split(
+            self.x.index_select(0, index),
+            label=None if self.label is None else self.label.index_select(0, index),
+            prepare=self.prepare,
+            mask=None if self.mask is None else self.mask.index_select(0, index),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A named data set: training and test splits, and a validation split where there is one, of one event shape.
+
+    ``label_names[label]`` is the name of a class, where classes have names.
+
+    >>> x = torch.rand(6, 2, generator=torch.Generator().manual_seed(0))
+    >>> data = DataSet("toy", train=Split(x[:4]), test=Split(x[4:]))
+    >>> data.shape, len(data.split("test"))
+    (torch.Size([2]), 2)
+    """
+
+    name: str
+    train: Split
+    test: Split
+    valid: Split | None = None
+    label_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, split in self._splits().items():
+            if split.shape != self.train.shape:
+                raise InputError(f'"{self.name}": {name} rows have shape {list(split.shape)}, train rows {list(self.train.shape)}')
+            if self.label_names is None or split.label is None:
+                continue
+            low, high = int(split.label.min()), int(split.label.max())
+            if low < 0 or high >= len(self.label_names):
+                raise InputError(f'"{self.name}": {name} labels run from {low} to {high}, but there are {len(self.label_names)} label names')
+
+    def _splits(self) -> dict[str, Split]:
+        named = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of one event, ``*``."""
+        return self.train.shape
+
+    def split(self, name: str) -> Split:
+        """The split called "train", "valid" or "test"."""
+        splits = self._splits()
+        if name == "valid" and name not in splits:
+            raise InputError(f'"{self.name}" has no validation split; hold one out when it is read (valid=...), or use "train" or "test"')
+        if name not in splits:
+            raise InputError(f'"{self.name}" has no split "{name}"; {nearest(name, splits)}')
+        return splits[name]
+
+
+def _name(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
+def _check_finite(x: Tensor, mask: Tensor | None) -> None:
+    # compared in float32, which is what the model will see: NaN, infinities and float64 values beyond 3.4e38 all fail
+    fine = x.abs() <= torch.finfo(torch.float32).max
+    if mask is not None:
+        fine |= ~mask
+    if not bool(fine.all()):
+        row = int((~fine).flatten(1).any(1).nonzero()[0])
+        count = int((~fine).sum())
+        raise InputError(f"{count} values are not finite in float32, the first in row {row}; correct them, or mark them missing with a mask")

@@ -1,0 +1,39 @@
+"""Figures and the report page: what a trained model shows.
+
+Every function takes plain tensors or arrays and returns a ``matplotlib.figure.Figure`` of its own: nothing is registered with pyplot, no
+backend is chosen, and a figure is freed when its last reference goes. ``png`` turns one into bytes, ``page`` puts several into one HTML file.
+
+=========  ==========================================================================
+images     ``sheet``, ``pairs``, ``strips``, ``manifold``; ``save_png`` without a figure
+latent     ``scatter`` of latent codes, ``kl_bars`` per latent dimension
+curves     ``curves`` of the logged terms
+html       ``page`` of ``Section``, ``Table``, ``Picture``, ``Findings``
+=========  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from vaekit.viz.curves import curves
+from vaekit.viz.figure import png
+from vaekit.viz.html import Finding, Findings, Number, Picture, Section, Table, page
+from vaekit.viz.images import manifold, pairs, save_png, sheet, strips
+from vaekit.viz.latent import kl_bars, scatter
+
+__all__ = [
+    "Finding",
+    "Findings",
+    "Number",
+    "Picture",
+    "Section",
+    "Table",
+    "curves",
+    "kl_bars",
+    "manifold",
+    "page",
+    "pairs",
+    "png",
+    "save_png",
+    "scatter",
+    "sheet",
+    "strips",
+]

@@ -1,0 +1,186 @@
+"""Training curves: a panel for each logged term, training and validation together."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from vaekit.errors import InputError
+from vaekit.viz.arrays import numbers
+from vaekit.viz.figure import BLUE, GREEN, GREY, INK, ORANGE, blank, styled, wrapped
+from vaekit.viz.text import shorten, visible
+
+__all__ = ["curves"]
+
+_MOST_PANELS = 24
+_SQUASH = 4.0  # clip when the whole range is this many times the late one
+_STYLES = {"train": (BLUE, "-"), "valid": (ORANGE, "--"), "test": (GREEN, ":")}
+_FIRST = ("bound", "loss", "surrogate", "log_px", "rate", "kl")
+_NATS = re.compile(r"(bound|elbo|iwae|loss|surrogate|nll|log_[a-z]\w*|rate|kl|mi|tc)(_\d+)?")
+_WORDS = {
+    "bound": "lower bound on log p(x)",
+    "log_px": "log p(x | z)",
+    "rate": "log q(z | x) − log p(z)",
+    "kl": "KL(q(z | x) ‖ p(z))",
+    "lr": "learning rate",
+}
+
+
+def curves(metrics: Mapping[str, Sequence[float]], *, title: str | None = None) -> Figure:
+    """One panel per term, its splits together, all over the same steps.
+
+    Early values far from the rest would squash it: where the whole range is over 4 times that of the late values (the last 90% of each
+    curve, without its outermost 1%), the panel shows the late range and a note says what lies beyond.
+
+    Args:
+        metrics: columns of equal length. ``step`` or else ``epoch`` is the x axis; ``split/term`` (``train/bound``, ``valid/log_px``,
+            ``train/lr``) is a curve, NaN where it was not logged; other columns, and curves never logged, are left out.
+        title: by default, the number of steps.
+
+    Raises:
+        InputError: no step and no epoch, no curve, unequal lengths.
+
+    >>> figure = curves({"epoch": [1, 2, 3], "train/bound": [-200.0, -120.0, -110.0], "valid/bound": [float("nan"), -125.0, -112.0]})
+    >>> [axes.get_title("left") for axes in figure.axes]
+    ['bound: lower bound on log p(x)']
+    """
+    axis = next((name for name in ("step", "epoch") if name in metrics), None)
+    if axis is None:
+        raise InputError(f'curves needs a column "step" or "epoch"; the columns are {_listed(metrics)}; add one')
+    x = numbers(metrics[axis], f'curves: column "{axis}"', ndim=1, shape="[N]")
+    if not np.isfinite(x).all():
+        raise InputError(f'curves: column "{axis}" must be finite; row {int(np.flatnonzero(~np.isfinite(x))[0])} is not; log it in every row')
+    order = np.argsort(x, kind="stable")
+    terms: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for column, logged in metrics.items():
+        split, slash, term = column.partition("/")
+        if not slash:
+            continue
+        y = numbers(logged, f'curves: column "{visible(column)}"', ndim=1, shape="[N]")
+        if len(y) != len(x):
+            raise InputError(f'curves: columns must be equally long; "{visible(column)}" has {len(y)} values and "{axis}" {len(x)}; use NaN for gaps')
+        if not np.isnan(y).all():
+            terms.setdefault(term, {})[split] = y[order]
+    if not terms:
+        raise InputError(f"curves needs a column split/term with a value, such as train/bound; the columns are {_listed(metrics)}; log one")
+    names = sorted(terms, key=_rank)
+    shown, left_out = names[:_MOST_PANELS], names[_MOST_PANELS:]
+    splits = list(dict.fromkeys([s for s in _STYLES if any(s in terms[t] for t in shown)] + [s for t in shown for s in terms[t]]))
+    if title is None:
+        title = f"{' and '.join(splits[:2]) if len(splits) < 3 else ', '.join(splits)}: each term over {len(x):,} logged {axis}s".capitalize()
+    with styled():
+        return _draw(x[order], axis, {t: terms[t] for t in shown}, splits, title, left_out)
+
+
+def _draw(
+    x: NDArray[np.float64], axis: str, terms: dict[str, dict[str, NDArray[np.float64]]], splits: list[str], title: str, left_out: list[str]
+) -> Figure:
+    n = len(terms)
+    columns = 1 if n == 1 else 2 if n <= 4 else 3
+    rows = math.ceil(n / columns)
+    width = {1: 640, 2: 800, 3: 1000}[columns]
+    figure = blank(width, 60 + rows * (280 if n == 1 else 215), constrained=True)
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    flat = list(grid.flat)
+    for empty in flat[n:]:
+        empty.remove()
+    for i, (axes, (term, series)) in enumerate(zip(flat, terms.items(), strict=False)):
+        for split in series:
+            colour, line = _style(split, splits)
+            _line(axes, x, series[split], colour, line)
+        words = _WORDS.get(re.sub(r"_\d+$", "", term))
+        level = re.search(r"_(\d+)$", term)
+        axes.set_title(
+            shorten(term, 40) + (f": {words}" if words else "") + (f", level {level[1]}" if level and words else ""), loc="left", parse_math=False
+        )
+        axes.set_ylabel(_unit(term))
+        axes.grid()
+        _limit(axes, x, series, axis)
+        if i + columns >= n:
+            axes.set_xlabel(axis)
+            axes.tick_params(axis="x", labelbottom=True)
+    handles = [Line2D([], [], color=_style(s, splits)[0], linestyle=_style(s, splits)[1], linewidth=1.6) for s in splits]
+    legend = figure.legend(handles, [shorten(s, 24) for s in splits], loc="outside lower center", ncols=min(len(splits), 4))
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    figure.suptitle(wrapped(title, width - 24, size=10.5), x=0.012, ha="left", fontsize=10.5, parse_math=False)
+    if left_out:
+        figure.supxlabel(
+            wrapped(f"{len(left_out)} more terms not drawn: {', '.join(left_out)}", width - 24, size=8),
+            fontsize=8,
+            color=GREY,
+            x=0.012,
+            ha="left",
+            parse_math=False,
+        )
+    return figure
+
+
+def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], colour: str, line: str) -> None:
+    """Through the logged values, over the gaps; few points get a marker, so that a single one is seen."""
+    logged = np.isfinite(y)
+    few = int(logged.sum()) <= 30
+    axes.plot(x[logged], y[logged], color=colour, linestyle=line, linewidth=1.4, marker="o" if few else "", markersize=3)
+
+
+def _limit(axes: Axes, x: NDArray[np.float64], series: dict[str, NDArray[np.float64]], axis: str) -> None:
+    """Show the late range where an early or stray value would squash it, and say so."""
+    finite = {s: y[np.isfinite(y)] for s, y in series.items()}
+    everything = np.concatenate(list(finite.values()))
+    notes = {False: "", True: ""}
+    if everything.size:
+        late = np.concatenate([y[math.ceil(len(y) / 10) :] if len(y) > 3 else y for y in finite.values()])
+        low, high = (float(np.quantile(late, p, method=m)) for p, m in ((0.01, "lower"), (0.99, "higher")))
+        whole = float(np.ptp(everything))
+        if high - low > 1e-9 * whole and whole > _SQUASH * (high - low):
+            pad = 0.08 * (high - low)
+            axes.set_ylim(low - pad, high + pad)
+            for up, beyond in ((False, everything < low - pad), (True, everything > high + pad)):
+                if beyond.any():
+                    extreme = everything.max() if up else everything.min()
+                    where = next(x[np.flatnonzero(y == extreme)[0]] for y in series.values() if (y == extreme).any())
+                    arrow, count = ("▲", "above") if up else ("▼", "below")
+                    notes[up] = f"{arrow} {int(beyond.sum())} {count}, to {extreme:.4g} at {axis} {where:g}"
+    infinite = sum(int(np.isinf(y).sum()) for y in series.values())
+    if infinite:
+        notes[True] = "; ".join(filter(None, [notes[True], f"{infinite} infinite"]))
+    for up, text in notes.items():
+        if text:
+            axes.text(
+                0.985,
+                0.96 if up else 0.04,
+                text.replace("-", "−"),
+                transform=axes.transAxes,
+                ha="right",
+                va="top" if up else "bottom",
+                fontsize=7.5,
+                color=INK,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+            )
+
+
+def _style(split: str, splits: list[str]) -> tuple[str, str]:
+    others = [s for s in splits if s not in _STYLES]
+    return _STYLES[split] if split in _STYLES else (("#cc79a7", GREY, "#e69f00")[others.index(split) % 3], "-.")
+
+
+def _unit(term: str) -> str:
+    return "bits per dimension" if term.endswith("_bpd") else "nats" if _NATS.fullmatch(term) else ""
+
+
+def _rank(term: str) -> tuple[int, str, int]:
+    """The bound first, then its parts, level by level; the learning rate last."""
+    stem, _, digits = term.rpartition("_")
+    base, level = (stem, int(digits)) if digits.isdecimal() and stem else (term, -1)
+    return (_FIRST.index(base) if base in _FIRST else len(_FIRST) + (base == "lr"), base, level)
+
+
+def _listed(metrics: Mapping[str, Sequence[float]]) -> str:
+    return ", ".join(visible(name) for name in metrics) or "none"
