@@ -1,0 +1,51 @@
+"""Data: arrays of your own and the published image sets, as `DataSet`s of uint8, bool or float rows in memory.
+
+    from vaekit import data
+    mnist = data.mnist_dynamic(valid=10_000)
+    batch = mnist.train.batch(torch.randint(len(mnist.train), (128,)))
+
+Where the files come from: see `vaekit.data.fetch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vaekit.data.arrays import arrays, permutation
+from vaekit.data.binarise import bernoulli, binarise
+from vaekit.data.core import DataSet, Prepare, Split, to_float
+from vaekit.data.images import cifar10, digits, frey_faces, omniglot, omniglot_drawers
+from vaekit.data.mnist import fashion_mnist, mnist_dynamic, mnist_grey, mnist_rounded, mnist_static
+
+__all__ = [
+    "DataSet",
+    "Split",
+    "Prepare",
+    "to_float",
+    "arrays",
+    "permutation",
+    "bernoulli",
+    "binarise",
+    "catalogue",
+    "digits",
+    "mnist_grey",
+    "mnist_dynamic",
+    "mnist_static",
+    "mnist_rounded",
+    "fashion_mnist",
+    "cifar10",
+    "frey_faces",
+    "omniglot",
+    "omniglot_drawers",
+]
+
+
+def catalogue() -> dict[str, Callable[..., DataSet]]:
+    """Name -> the function that reads that data set. The first line of its docstring says what it is.
+
+    >>> list(catalogue())[:3]
+    ['digits', 'mnist_grey', 'mnist_dynamic']
+    """
+    mnist = (mnist_grey, mnist_dynamic, mnist_static, mnist_rounded, fashion_mnist)
+    readers: tuple[Callable[..., DataSet], ...] = (digits, *mnist, cifar10, frey_faces, omniglot, omniglot_drawers)
+    return {reader.__name__: reader for reader in readers}

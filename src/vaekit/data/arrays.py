@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from vaekit.data.core import DataSet, Split
 from vaekit.errors import InputError
 
-__all__ = ["arrays", "permutation"]
+__all__ = ["arrays", "last_rows", "permutation"]
 
 
 def permutation(n: int, seed: int) -> Tensor:
@@ -62,30 +61,37 @@ def arrays(
     rows = _split(x, "x", label=label, mask=mask)
     n = len(rows)
     wanted = {"test": test, "valid": valid}
-    held = {split: _split(size, split) for split, size in wanted.items() if np.ndim(size) > 0}  # type: ignore[arg-type]
+    held = {split: _split(size, split) for split, size in wanted.items() if np.ndim(size) > 0}
     counts = {split: _count(size, n, split) for split, size in wanted.items() if split not in held}
     drawn = {split: count for split, count in counts.items() if count > 0}
     rest = n - sum(drawn.values())
     if "test" not in held and "test" not in drawn:
-        raise InputError(f"test={test} leaves no test rows; hold out at least one of the {n} rows, or give an array of test rows")
+        raise InputError(f"test={test!r} leaves no test rows; hold out at least one of the {n} rows, or give an array of test rows")
     if rest <= 0:
         raise InputError(f"{' and '.join(f'{k}={v}' for k, v in drawn.items())} rows leave none of {n} for training; hold out fewer")
-    if not drawn:
-        return DataSet(name, train=rows, **held)
-    *parts, train = (rows.take(index) for index in permutation(n, seed).split([*drawn.values(), rest]))
-    return DataSet(name, train=train, **held, **dict(zip(drawn, parts, strict=True)))
+    train = rows
+    if drawn:
+        *parts, train = (rows.take(index) for index in permutation(n, seed).split([*drawn.values(), rest]))
+        held |= dict(zip(drawn, parts, strict=True))
+    return DataSet(name, train=train, test=held["test"], valid=held.get("valid"))
+
+
+def last_rows(train: Split, valid: int) -> tuple[Split, Split | None]:
+    """The training split without its last ``valid`` rows, and those rows as a split (None for 0): how official sets are held out."""
+    n = len(train)
+    if not 0 <= valid < n:
+        raise InputError(f"valid={valid} cannot be held out of {n} training rows; give a count from 0 to {n - 1}")
+    if valid == 0:
+        return train, None
+    return train.head(n - valid), train.take(torch.arange(n - valid, n))
 
 
 def _count(size: Any, n: int, split: str) -> int:
     """The number of rows that a fraction or a count asks for."""
-    if isinstance(size, Integral) and not isinstance(size, bool):
-        count = int(size)
-        if count < 0:
-            raise InputError(f"{split}={count} rows cannot be held out; give a fraction in (0, 1), a count or an array of rows")
-        return count
-    if not isinstance(size, Real) or isinstance(size, bool) or not 0 <= size < 1:
-        raise InputError(f"{split}={size!r} is no amount of rows; give a fraction in (0, 1), a whole count or an array of rows")
-    count = round(float(size) * n)
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    if not (whole and size >= 0) and not (isinstance(size, float | np.floating) and 0 <= size < 1):
+        raise InputError(f"{split}={size!r} is no amount of rows; give a fraction in (0, 1), a count of at least 0 or an array of rows")
+    count = int(size) if whole else round(float(size) * n)
     if size > 0 and count == 0:
         raise InputError(f"{split}={size} of {n} rows is less than one row; give a larger fraction or a count")
     return count

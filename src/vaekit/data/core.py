@@ -152,7 +152,9 @@ class DataSet:
                 continue
             low, high = int(split.label.min()), int(split.label.max())
             if low < 0 or high >= len(self.label_names):
-                raise InputError(f'"{self.name}": {name} labels run from {low} to {high}, but there are {len(self.label_names)} label names')
+                raise InputError(
+                    f'"{self.name}": {name} labels run from {low} to {high}, but there are {len(self.label_names)} label names'
+                )
 
     def _splits(self) -> dict[str, Split]:
         named = {"train": self.train, "valid": self.valid, "test": self.test}
@@ -185,4 +187,6 @@ def _check_finite(x: Tensor, mask: Tensor | None) -> None:
     if not bool(fine.all()):
         row = int((~fine).flatten(1).any(1).nonzero()[0])
         count = int((~fine).sum())
-        raise InputError(f"{count} values are not finite in float32, the first in row {row}; correct them, or mark them missing with a mask")
+        raise InputError(
+            f"{count} values are not finite in float32, the first in row {row}; correct them, or mark them missing with a mask"
+        )

@@ -5,24 +5,30 @@
 3. the published addresses, or ``$VAEKIT_MIRROR/<source>/<file>`` when that is set (any web server over a folder laid out alike).
 
 A download goes to a temporary file in the cache, is checked, and only then takes its name: one that is killed leaves nothing that a
-later run would take for the file. Whatever container the data came in, the decoded arrays are checked against the SHA-256 in
+later run would take for the file. Whatever container the data came in, the decoded arrays are checked against the checksums in
 `vaekit.data.sources` each time they are read, which takes a tenth of a second for CIFAR-10, the largest set.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from vaekit.data.formats import digest_of
+from vaekit.data.formats import digest
 from vaekit.errors import InputError
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["Source", "cache_folder", "data_folder", "find", "locate", "remembered"]
 
@@ -72,7 +78,7 @@ def find(source: Source, *names: str) -> Path | None:
     """The first of ``names`` that lies in ``$VAEKIT_DATA`` or, failing that, in the cache; None when none does."""
     folders = (data_folder(), cache_folder())
     paths = (folder / source.name / name for folder in folders if folder is not None for name in names)
-    return next((path for path in paths if path.exists()), None)
+    return next((path for path in paths if os.path.exists(path)), None)
 
 
 def locate(source: Source, file: str) -> Path:
@@ -81,9 +87,8 @@ def locate(source: Source, file: str) -> Path:
     Raises InputError when it cannot be had; the message says where to put a copy by hand.
     """
     folder = data_folder()
-    if folder is not None and (folder / source.name / file).exists():
-        return folder / source.name / file
-    return _download(source, file, by_hand=(folder or cache_folder()) / source.name / file)
+    by_hand = (folder or cache_folder()) / source.name / file
+    return by_hand if folder is not None and os.path.exists(by_hand) else _download(source, file, by_hand=by_hand)
 
 
 def _download(source: Source, file: str, *, by_hand: Path) -> Path:
@@ -109,19 +114,26 @@ def _download(source: Source, file: str, *, by_hand: Path) -> Path:
             except ValueError as error:  # pooch: the checksum, expected and got
                 faults[url] = str(error).partition(". Deleted")[0]
             except OSError as error:
+                reason = "Permission denied" if isinstance(error, PermissionError) else error.strerror or error
                 hint = "set VAEKIT_CACHE to a folder with room and permission to write"
-                raise InputError(f"cannot write {folder / file}: {error.strerror or error}; {hint}") from error
+                raise InputError(f"cannot write {folder / file}: {reason}; {hint}") from error
     listed = "; ".join(f"{url}{file}: {fault}" for url, fault in faults.items())
-    raise InputError(f"cannot download {source.name}/{file} ({listed}); put a copy at {by_hand}, or set VAEKIT_MIRROR to a server that has it")
+    raise InputError(
+        f"cannot download {source.name}/{file} ({listed}); put a copy at {by_hand}, or set VAEKIT_MIRROR to a server that has it"
+    )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: requests.RequestException) -> str:
     import requests
 
-    phrases = (
-        (requests.HTTPError, f"HTTP status {getattr(error.response, 'status_code', '?')}"),
+    phrases: tuple[tuple[type[Exception], str], ...] = (
+        (requests.HTTPError, f"HTTP status {error.response.status_code if error.response is not None else 'unknown'}"),
+        (requests.Timeout, "no answer in time"),
+        (requests.exceptions.ChunkedEncodingError, "the transfer broke off"),
+        (requests.exceptions.SSLError, "its certificate is not accepted"),
+        (requests.ConnectionError, "no connection"),
     )
-    return next((phrase for kind, phrase in phrases if isinstance(error, kind)), " ".join(str(error).split())[:200])
+    return next((phrase for kind, phrase in phrases if isinstance(error, kind)), " ".join(str(error).split()))
 
 
 def remembered(source: Source, key: str, shape: tuple[int, ...], make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
@@ -130,12 +142,10 @@ def remembered(source: Source, key: str, shape: tuple[int, ...], make: Callable[
     A kept file that is damaged is made again. A cache that is full or read-only costs the next reader time and is no error.
     """
     path = cache_folder() / source.name / f"{key}.uint8"
-    try:
+    with suppress(OSError):
         kept = np.fromfile(path, dtype=np.uint8)
-        if kept.size == np.prod(shape) and digest_of(kept, source.content[key]) == source.content[key]:
+        if kept.size == math.prod(shape) and digest(kept, like=source.content[key]) == source.content[key]:
             return kept.reshape(shape)
-    except OSError:
-        pass
     made = make()
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -143,5 +153,6 @@ def remembered(source: Source, key: str, shape: tuple[int, ...], make: Callable[
         made.tofile(part)
         os.replace(part, path)  # at once whole: a reader never sees half of it
     except OSError:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
     return made
