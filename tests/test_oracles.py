@@ -10,10 +10,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from oracles import PPCA, LinearLadder, batch, z_score
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, MultivariateNormal
 
+from oracles import PPCA, Full, LinearLadder, batch, z_score
 from vaekit import bounds
 from vaekit.dist import DiagGaussian
 from vaekit.errors import InputError
@@ -257,7 +257,7 @@ def test_missing_entries_have_no_gradient(oracle):
 
 def test_mask_is_refused_where_the_likelihood_does_not_factorise():
     oracle = PPCA()
-    model = VAE(StandardNormal(2).double(), oracle.encoder, oracle.exact().posterior.__class__(torch.eye(4, 2).double(), oracle.x[0], torch.eye(4).double()))
+    model = VAE(StandardNormal(2).double(), oracle.encoder, Full(torch.eye(4, 2).double(), oracle.x[0], torch.eye(4).double()))
     with pytest.raises(InputError, match="does not factorise"):
         ELBO()(model, Batch(oracle.x, mask=torch.ones_like(oracle.x, dtype=torch.bool)))
 

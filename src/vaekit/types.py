@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     x: Tensor
     c: Tensor | None = None
     mask: Tensor | None = None
-    index: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment]  # nobody looks for a tensor by tuple.index
 
     @property
     def size(self) -> int:
@@ -44,4 +44,5 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(*(None if t is None else t.to(device) for t in self))
+        x, *others = self
+        return Batch(x.to(device), *(None if t is None else t.to(device) for t in others))

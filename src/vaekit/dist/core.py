@@ -18,7 +18,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 from torch.distributions.transforms import Transform
 from zuko.distributions import NormalizingFlow
@@ -27,11 +27,18 @@ from vaekit.errors import InputError
 
 __all__ = ["centre", "closed_form_kl", "describe", "draw", "log_prob_observed", "log_prob_parts", "tempered"]
 
+SampleShape = Size | list[int] | tuple[int, ...]
+
 
 def describe(d: Distribution) -> str:
     """The name of a distribution in messages: ``Independent(Bernoulli)`` rather than ``Independent``."""
     inner = getattr(d, "base_dist", None)
     return type(d).__name__ if inner is None else f"{type(d).__name__}({describe(inner)})"
+
+
+def sum_event(parts: Tensor, event_dim: int) -> Tensor:
+    """Sum over the last ``event_dim`` dimensions, of which there may be none."""
+    return parts.flatten(-event_dim).sum(-1) if event_dim else parts
 
 
 @singledispatch
@@ -52,6 +59,7 @@ def _(d: Independent, x: Tensor) -> Tensor:
     return d.base_dist.log_prob(x)
 
 
+@singledispatch
 def log_prob_observed(d: Distribution, x: Tensor, mask: Tensor | None) -> Tensor:
     """log p(x_observed), ``[*batch]``: the factors of x where ``mask`` is True, summed; all of x where it is None.
 
@@ -62,15 +70,19 @@ def log_prob_observed(d: Distribution, x: Tensor, mask: Tensor | None) -> Tensor
         return d.log_prob(x)
     parts = log_prob_parts(d, torch.where(mask, x, torch.zeros_like(x)))
     n = len(d.event_shape)
-    for dim in range(-n, 0):
+    return sum_event(torch.where(factor_mask(parts, mask, n), parts, torch.zeros_like(parts)), n)
+
+
+def factor_mask(parts: Tensor, mask: Tensor, event_dim: int) -> Tensor:
+    """A mask of entries as a mask of factors: one that covers several entries (the channels of a pixel) needs all of them."""
+    for dim in range(-event_dim, 0):
         if parts.shape[dim] == 1 and mask.shape[dim] > 1:
             mask = mask.all(dim, keepdim=True)
-    parts = torch.where(mask, parts, torch.zeros_like(parts))
-    return parts.sum(tuple(range(-n, 0))) if n else parts
+    return mask
 
 
 @singledispatch
-def draw(d: Distribution, shape: torch.Size, reparam: bool = True) -> tuple[Tensor, Tensor]:
+def draw(d: Distribution, shape: Size, reparam: bool = True) -> tuple[Tensor, Tensor]:
     """z ~ d and log d(z): ``[*shape, *batch, *event]`` and ``[*shape, *batch]``.
 
     Args:
@@ -94,7 +106,7 @@ def draw(d: Distribution, shape: torch.Size, reparam: bool = True) -> tuple[Tens
 
 
 @draw.register
-def _(d: NormalizingFlow, shape: torch.Size, reparam: bool = True) -> tuple[Tensor, Tensor]:
+def _(d: NormalizingFlow, shape: Size, reparam: bool = True) -> tuple[Tensor, Tensor]:
     if reparam:
         return d.rsample_and_log_prob(shape)  # the density of an own sample needs no inverse
     z = d.rsample(shape).detach()

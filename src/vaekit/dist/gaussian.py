@@ -14,7 +14,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, MultivariateNormal, constraints, register_kl
 
-from vaekit.dist.core import log_prob_parts, tempered
+from vaekit.dist.core import SampleShape, draw, log_prob_parts, sum_event, tempered
 
 __all__ = ["DiagGaussian", "gaussian_kl_parts"]
 
@@ -69,25 +69,25 @@ class DiagGaussian(Distribution):
     def variance(self) -> Tensor:
         return (2 * self.log_scale).exp().expand(self._shape)
 
-    def expand(self, batch_shape: Size | tuple[int, ...], _instance: Distribution | None = None) -> DiagGaussian:
+    def expand(self, batch_shape: SampleShape, _instance: Distribution | None = None) -> DiagGaussian:
         shape = (*batch_shape, *self.event_shape)
         return DiagGaussian(self.loc.expand(shape), self.log_scale.expand(shape), len(self.event_shape))
 
-    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: SampleShape = ()) -> Tensor:
         # torch.randn rather than Normal.rsample: it is faster, and torch.func.vmap can give each model its own noise.
         eps = torch.randn((*sample_shape, *self._shape), dtype=self.loc.dtype, device=self.loc.device)
         return torch.addcmul(self.loc, eps, self.log_scale.exp())
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         with torch.no_grad():
             return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return log_prob_parts(self, value).flatten(-len(self.event_shape)).sum(-1)
+        return sum_event(log_prob_parts(self, value), len(self.event_shape))
 
     def entropy(self) -> Tensor:
         parts = (self.log_scale + (0.5 + HALF_LOG_2PI)).expand(self._shape)
-        return parts.flatten(-len(self.event_shape)).sum(-1)
+        return sum_event(parts, len(self.event_shape))
 
 
 @log_prob_parts.register
@@ -112,7 +112,19 @@ def gaussian_kl_parts(q: DiagGaussian, p: DiagGaussian) -> Tensor:
 
 @register_kl(DiagGaussian, DiagGaussian)
 def _kl_diag_diag(q: DiagGaussian, p: DiagGaussian) -> Tensor:
-    return gaussian_kl_parts(q, p).flatten(-len(q.event_shape)).sum(-1)
+    return sum_event(gaussian_kl_parts(q, p), len(q.event_shape))
+
+
+@draw.register
+def _(d: MultivariateNormal, shape: Size, reparam: bool = True) -> tuple[Tensor, Tensor]:
+    # z = mu + L eps has log-density log N(eps; 0, I) - log |L|: no triangular system to solve. The product is written out because
+    # mixed precision would round a matrix product, and torch.randn because torch.func.vmap can give each model its own.
+    eps = torch.randn((*shape, *d.batch_shape, *d.event_shape), dtype=d.loc.dtype, device=d.loc.device)
+    z = d.loc + (d.scale_tril * eps.unsqueeze(-2)).sum(-1)
+    if not reparam:
+        z = z.detach()
+        return z, d.log_prob(z)
+    return z, -(0.5 * eps.square() + HALF_LOG_2PI).sum(-1) - d.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
 @register_kl(MultivariateNormal, DiagGaussian)

@@ -27,7 +27,7 @@ class Head(nn.Module, abc.ABC):
 
     Implementing a Head:
         1. Call ``super().__init__(event_shape, parts=...)``.
-        2. Write ``distribution(h)`` for ``h [*batch, features]``; ``self.split(h, parts)`` gives one ``[*batch, *event]`` tensor per parameter.
+        2. Write ``distribution(h)`` for ``h [*batch, features]``; ``self.split(h, parts)`` gives a ``[*batch, *event]`` tensor per part.
         3. Add one row to the table in ``tests/tables.py``.
     """
 
@@ -62,6 +62,8 @@ class Head(nn.Module, abc.ABC):
 
     def split(self, h: Tensor, parts: int) -> tuple[Tensor, ...]:
         """``parts`` tensors ``[*batch, *event]`` from ``[*batch, parts * size]``: each parameter's values lie together, as channels do."""
+        if parts == 1:
+            return (h.unflatten(-1, self.event_shape),)  # the gradient of unbind would copy it
         return h.unflatten(-1, (parts, *self.event_shape)).unbind(h.dim() - 1)
 
     def extra_repr(self) -> str:

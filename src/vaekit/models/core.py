@@ -79,7 +79,9 @@ def given(z: Tensor | Sequence[Tensor]) -> Pick:
 
     def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
         if level >= len(zs):
-            raise InputError(f"{len(zs)} level(s) of latents were given and the model asks for level {level}; use prefix() for the top levels")
+            raise InputError(
+                f"{len(zs)} level(s) of latents were given and the model asks for level {level}; use prefix() for the top levels"
+            )
         return _scored(zs[level], q, p)
 
     return pick

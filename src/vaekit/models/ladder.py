@@ -1,6 +1,6 @@
 r"""A hierarchy of latents, inferred and generated from the top down.
 
-.. math:: p(x, z) = p(x | h_L) \prod_l p(z_l | h_{l-1}), \quad q(z | x) = \prod_l q(z_l | h_{l-1}, d_l(x)), \quad h_l = merge_l(h_{l-1}, z_l)
+.. math:: p(x, z) = p(x | h_L) \prod_l p(z_l | h_{l-1}), \quad q(z | x) = \prod_l q(z_l | h_{l-1}, d_l(x)), \; h_l = merge_l(h_{l-1}, z_l)
 
 d_l are features of x from a bottom-up pass, h_l the state that a level hands down. With the default merge h_l = z_l the hierarchy is
 a Markov chain; a merge that concatenates gives skip connections, one that adds a residual state.
@@ -11,7 +11,8 @@ Autoregressive Flow", NeurIPS 2016; Child, "Very Deep VAEs", ICLR 2021.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class Ladder(LatentModel):
         features = [] if batch is None else self._features(batch.input)
         levels: list[Level] = []
         h: Tensor | None = None
-        for number, rung in enumerate(self.rungs):
+        for number, rung in enumerate(cast("Iterable[Rung]", self.rungs)):
             p = rung.prior() if h is None else rung.prior(h)
             q = None if batch is None else rung.posterior(_join(h, features[number]))
             level = pick(number, q, p)

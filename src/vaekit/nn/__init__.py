@@ -1,0 +1,18 @@
+"""Plain networks ``[N, *] -> [N, *]``; they know nothing of distributions. Any ``torch.nn.Module`` will do in their place."""
+
+from vaekit.nn.conv import conv_decoder, conv_encoder
+from vaekit.nn.init import glorot_
+from vaekit.nn.mlp import Flatten, Layer, mlp
+from vaekit.nn.resnet import ResidualBlock, resnet_decoder, resnet_encoder
+
+__all__ = [
+    "Flatten",
+    "Layer",
+    "ResidualBlock",
+    "conv_decoder",
+    "conv_encoder",
+    "glorot_",
+    "mlp",
+    "resnet_decoder",
+    "resnet_encoder",
+]

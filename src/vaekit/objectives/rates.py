@@ -19,7 +19,8 @@ __all__ = ["Beta", "Capacity", "FreeBits", "Penalty"]
 class Penalty(nn.Module, abc.ABC):
     """(rate ``[K or 1, B, L]`` nats, step) -> penalty ``[K or 1, B]``.
 
-    Implementing a Penalty: write ``forward``, and list the schedules it follows in ``schedules`` so that a warm-up longer than the run is noticed.
+    Implementing a Penalty: write ``forward``, and list the schedules it follows in ``schedules``, so that a warm-up longer than the run
+    is noticed.
     """
 
     schedules: tuple[Schedule, ...] = ()

@@ -81,7 +81,7 @@ class Cyclical(Schedule):
 
     def __call__(self, step: int) -> float:
         if step >= self.steps:
-            return self.end
+            return float(self.end)
         phase = (step * self.cycles / self.steps) % 1.0
         return self.start + (self.end - self.start) * min(phase / self.ramp, 1.0)
 

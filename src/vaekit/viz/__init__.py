@@ -1,7 +1,8 @@
 """Figures and the report page: what a trained model shows.
 
 Every function takes plain tensors or arrays and returns a ``matplotlib.figure.Figure`` of its own: nothing is registered with pyplot, no
-backend is chosen, and a figure is freed when its last reference goes. ``png`` turns one into bytes, ``page`` puts several into one HTML file.
+backend is chosen, and a figure is freed when its last reference goes. ``png`` turns one into bytes, ``page`` puts several into one
+HTML file.
 
 =========  ==========================================================================
 images     ``sheet``, ``pairs``, ``strips``, ``manifold``; ``save_png`` without a figure
@@ -14,12 +15,13 @@ html       ``page`` of ``Section``, ``Table``, ``Picture``, ``Findings``
 from __future__ import annotations
 
 from vaekit.viz.curves import curves
-from vaekit.viz.figure import png
+from vaekit.viz.figure import Figure, png
 from vaekit.viz.html import Finding, Findings, Number, Picture, Section, Table, page
 from vaekit.viz.images import manifold, pairs, save_png, sheet, strips
 from vaekit.viz.latent import kl_bars, scatter
 
 __all__ = [
+    "Figure",
     "Finding",
     "Findings",
     "Number",

@@ -73,20 +73,20 @@ def pixels(x: Tensor | ArrayLike, name: str, *, shape: str) -> Pixels:
         raise InputError(f"{name} is empty: shape {shape_text(array.shape)}; pass at least one image")
     if array.shape[-3] not in (1, 3):
         hint = "move the channels there with movedim(-1, -3)" if array.shape[-1] in (1, 3) else "choose the channels to show"
-        raise InputError(f"{name} must have 1 or 3 channels on axis -3; its shape {shape_text(array.shape)} has {array.shape[-3]} there; {hint}")
+        raise InputError(f"{name} must have 1 or 3 channels, on axis -3; its shape is {shape_text(array.shape)}; {hint}")
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} must hold real numbers in [0, 1]; its dtype is {array.dtype}; convert it first")
     if array.dtype.kind in "iu" and (array.max() > 1 or array.min() < 0):
+        low, high = array.min(), array.max()
         raise InputError(
-            f"{name} must hold values in [0, 1]; it is {array.dtype} from {array.min()} to {array.max()}; divide by the largest level, such as 255"
+            f"{name} must hold values in [0, 1]; it is {array.dtype} from {low} to {high}; divide by the top level, such as 255"
         )
-    levels = np.moveaxis(array.astype(np.float32), -3, -1) * np.float32(255)
-    bad = ~np.isfinite(levels).all(-1)
+    x_last: NDArray[np.floating] = np.moveaxis(array.astype(np.float64 if array.itemsize > 4 else np.float32), -3, -1)
+    bad: NDArray[np.bool_] = ~np.isfinite(x_last).all(-1)
     # Half a level is what rounding hides anyway; only a clip that changes the picture is worth a note.
-    clipped = ~bad & ((levels < -0.5) | (levels > 255.5)).any(-1)
-    levels = np.where(bad[..., None], 0, levels)
-    rgb = np.rint(np.clip(levels, 0, 255)).astype(np.uint8)
-    rgb = np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:-1], 3)))
+    clipped: NDArray[np.bool_] = ~bad & ((x_last < -0.5 / 255) | (x_last > 1 + 0.5 / 255)).any(-1)
+    levels = np.rint(np.clip(np.where(bad[..., None], 0, x_last), 0, 1) * 255)
+    rgb = np.ascontiguousarray(np.broadcast_to(levels.astype(np.uint8), (*levels.shape[:-1], 3)))
     rgb[bad] = MARK
     notes = []
     if bad.any():
@@ -98,5 +98,5 @@ def pixels(x: Tensor | ArrayLike, name: str, *, shape: str) -> Pixels:
 
 def _share(mask: NDArray[np.bool_]) -> str:
     """``3 pixels (0.1%)``."""
-    n = int(mask.sum())
-    return f"{n:,} pixel{'s' if n != 1 else ''} ({max(n / mask.size, 0.001):.1%})".replace("(0.1%)", "(0.1%)" if n / mask.size >= 0.001 else "(< 0.1%)")
+    n, share = int(mask.sum()), float(mask.mean())
+    return f"{n:,} pixel{'s' if n != 1 else ''} ({f'{share:.1%}' if share >= 0.001 else '< 0.1%'})"

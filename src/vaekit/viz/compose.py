@@ -30,10 +30,11 @@ def columns_for(n: int, columns: int | None, name: str) -> int:
     return next((c for c in range(low, int(2.3 * math.sqrt(n)) + 1) if n % c == 0), low)
 
 
-def scale_for(h: int, w: int, *, rows: int, columns: int) -> int:
-    """Whole screen pixels per image pixel: small images large enough to see, the whole about 640 wide."""
+def scale_for(h: int, w: int, *, rows: int, columns: int, gap: int = 1) -> int:
+    """Whole screen pixels per image pixel: small images large enough to see, the whole about 640 wide and never beyond the page."""
     cell = min(max(640 / columns, 56), 128)
-    return max(1, min(int(cell / max(h, w)), WIDEST // (columns * w), TALLEST // (rows * h)))
+    across, down = (WIDEST - gap) // columns - gap, (TALLEST - gap) // rows - gap
+    return max(1, min(int(cell / max(h, w)), across // w, down // h))
 
 
 def grid(rgb: NDArray[np.uint8], *, columns: int, scale: int, gap: int = 1, line: Colour = LINE) -> Picture:

@@ -5,30 +5,33 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from vaekit.errors import InputError
 from vaekit.viz.arrays import numbers
-from vaekit.viz.figure import BLUE, GREEN, GREY, INK, ORANGE, blank, styled, wrapped
-from vaekit.viz.text import shorten, visible
+from vaekit.viz.figure import BLUE, GREEN, GREY, INK, ORANGE, blank, drawable, put_note, put_title, shorten, styled, text_width
+from vaekit.viz.text import visible
 
 __all__ = ["curves"]
 
 _MOST_PANELS = 24
 _SQUASH = 4.0  # clip when the whole range is this many times the late one
-_STYLES = {"train": (BLUE, "-"), "valid": (ORANGE, "--"), "test": (GREEN, ":")}
+_Dashes: TypeAlias = Literal["-", "--", ":", "-."]
+_STYLES: Final[dict[str, tuple[str, _Dashes]]] = {"train": (BLUE, "-"), "valid": (ORANGE, "--"), "test": (GREEN, ":")}
 _FIRST = ("bound", "loss", "surrogate", "log_px", "rate", "kl")
 _NATS = re.compile(r"(bound|elbo|iwae|loss|surrogate|nll|log_[a-z]\w*|rate|kl|mi|tc)(_\d+)?")
 _WORDS = {
     "bound": "lower bound on log p(x)",
     "log_px": "log p(x | z)",
-    "rate": "log q(z | x) − log p(z)",
-    "kl": "KL(q(z | x) ‖ p(z))",
+    "rate": "log q(z) − log p(z)",
+    "kl": "KL(q(z) ‖ p(z))",
     "lr": "learning rate",
 }
 
@@ -55,8 +58,9 @@ def curves(metrics: Mapping[str, Sequence[float]], *, title: str | None = None) 
     if axis is None:
         raise InputError(f'curves needs a column "step" or "epoch"; the columns are {_listed(metrics)}; add one')
     x = numbers(metrics[axis], f'curves: column "{axis}"', ndim=1, shape="[N]")
-    if not np.isfinite(x).all():
-        raise InputError(f'curves: column "{axis}" must be finite; row {int(np.flatnonzero(~np.isfinite(x))[0])} is not; log it in every row')
+    gaps = np.flatnonzero(~np.isfinite(x))
+    if len(gaps):
+        raise InputError(f'curves: column "{axis}" must be finite; it is {x[gaps[0]]} in row {gaps[0]}; log it in every row')
     order = np.argsort(x, kind="stable")
     terms: dict[str, dict[str, NDArray[np.float64]]] = {}
     for column, logged in metrics.items():
@@ -65,7 +69,8 @@ def curves(metrics: Mapping[str, Sequence[float]], *, title: str | None = None) 
             continue
         y = numbers(logged, f'curves: column "{visible(column)}"', ndim=1, shape="[N]")
         if len(y) != len(x):
-            raise InputError(f'curves: columns must be equally long; "{visible(column)}" has {len(y)} values and "{axis}" {len(x)}; use NaN for gaps')
+            asked = f'"{visible(column)}" has {len(y)} values and "{axis}" {len(x)}'
+            raise InputError(f"curves: columns must be equally long; {asked}; use NaN where a value was not logged")
         if not np.isnan(y).all():
             terms.setdefault(term, {})[split] = y[order]
     if not terms:
@@ -74,7 +79,8 @@ def curves(metrics: Mapping[str, Sequence[float]], *, title: str | None = None) 
     shown, left_out = names[:_MOST_PANELS], names[_MOST_PANELS:]
     splits = list(dict.fromkeys([s for s in _STYLES if any(s in terms[t] for t in shown)] + [s for t in shown for s in terms[t]]))
     if title is None:
-        title = f"{' and '.join(splits[:2]) if len(splits) < 3 else ', '.join(splits)}: each term over {len(x):,} logged {axis}s".capitalize()
+        title = f"{' and '.join(splits)}: each term over {len(x):,} logged {axis}{'s' if len(x) != 1 else ''}"
+        title = title[0].upper() + title[1:]
     with styled():
         return _draw(x[order], axis, {t: terms[t] for t in shown}, splits, title, left_out)
 
@@ -95,14 +101,13 @@ def _draw(
         for split in series:
             colour, line = _style(split, splits)
             _line(axes, x, series[split], colour, line)
-        words = _WORDS.get(re.sub(r"_\d+$", "", term))
-        level = re.search(r"_(\d+)$", term)
-        axes.set_title(
-            shorten(term, 40) + (f": {words}" if words else "") + (f", level {level[1]}" if level and words else ""), loc="left", parse_math=False
-        )
+        axes.set_title(_heading(term, width / columns - 80), loc="left", parse_math=False)
         axes.set_ylabel(_unit(term))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid()
         _limit(axes, x, series, axis)
+        if x[0] == x[-1]:
+            axes.set_xlim(x[0] - 1, x[0] + 1)
         if i + columns >= n:
             axes.set_xlabel(axis)
             axes.tick_params(axis="x", labelbottom=True)
@@ -110,20 +115,13 @@ def _draw(
     legend = figure.legend(handles, [shorten(s, 24) for s in splits], loc="outside lower center", ncols=min(len(splits), 4))
     for text in legend.get_texts():
         text.set_parse_math(False)
-    figure.suptitle(wrapped(title, width - 24, size=10.5), x=0.012, ha="left", fontsize=10.5, parse_math=False)
+    put_title(figure, title)
     if left_out:
-        figure.supxlabel(
-            wrapped(f"{len(left_out)} more terms not drawn: {', '.join(left_out)}", width - 24, size=8),
-            fontsize=8,
-            color=GREY,
-            x=0.012,
-            ha="left",
-            parse_math=False,
-        )
+        put_note(figure, f"{len(left_out)} more terms not drawn: {', '.join(left_out)}")
     return figure
 
 
-def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], colour: str, line: str) -> None:
+def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], colour: str, line: _Dashes) -> None:
     """Through the logged values, over the gaps; few points get a marker, so that a single one is seen."""
     logged = np.isfinite(y)
     few = int(logged.sum()) <= 30
@@ -137,7 +135,7 @@ def _limit(axes: Axes, x: NDArray[np.float64], series: dict[str, NDArray[np.floa
     notes = {False: "", True: ""}
     if everything.size:
         late = np.concatenate([y[math.ceil(len(y) / 10) :] if len(y) > 3 else y for y in finite.values()])
-        low, high = (float(np.quantile(late, p, method=m)) for p, m in ((0.01, "lower"), (0.99, "higher")))
+        low, high = float(np.quantile(late, 0.01, method="lower")), float(np.quantile(late, 0.99, method="higher"))
         whole = float(np.ptp(everything))
         if high - low > 1e-9 * whole and whole > _SQUASH * (high - low):
             pad = 0.08 * (high - low)
@@ -150,7 +148,7 @@ def _limit(axes: Axes, x: NDArray[np.float64], series: dict[str, NDArray[np.floa
                     notes[up] = f"{arrow} {int(beyond.sum())} {count}, to {extreme:.4g} at {axis} {where:g}"
     infinite = sum(int(np.isinf(y).sum()) for y in series.values())
     if infinite:
-        notes[True] = "; ".join(filter(None, [notes[True], f"{infinite} infinite"]))
+        notes[False] = "; ".join(filter(None, [notes[False], f"{infinite} infinite"]))
     for up, text in notes.items():
         if text:
             axes.text(
@@ -166,9 +164,16 @@ def _limit(axes: Axes, x: NDArray[np.float64], series: dict[str, NDArray[np.floa
             )
 
 
-def _style(split: str, splits: list[str]) -> tuple[str, str]:
+def _style(split: str, splits: list[str]) -> tuple[str, _Dashes]:
     others = [s for s in splits if s not in _STYLES]
     return _STYLES[split] if split in _STYLES else (("#cc79a7", GREY, "#e69f00")[others.index(split) % 3], "-.")
+
+
+def _heading(term: str, width: float) -> str:
+    """The logged name, with its meaning where it is known and fits."""
+    base, level = _split(term)
+    full = f"{term}: {_WORDS[base]}" + (f", level {level}" if level >= 0 else "") if base in _WORDS else drawable(term)
+    return full if text_width(full, size=9) <= width else shorten(term, int(width / 8))
 
 
 def _unit(term: str) -> str:
@@ -177,9 +182,14 @@ def _unit(term: str) -> str:
 
 def _rank(term: str) -> tuple[int, str, int]:
     """The bound first, then its parts, level by level; the learning rate last."""
-    stem, _, digits = term.rpartition("_")
-    base, level = (stem, int(digits)) if digits.isdecimal() and stem else (term, -1)
+    base, level = _split(term)
     return (_FIRST.index(base) if base in _FIRST else len(_FIRST) + (base == "lr"), base, level)
+
+
+def _split(term: str) -> tuple[str, int]:
+    """``rate_2`` as ``("rate", 2)``; a term without a level has level -1."""
+    match = re.fullmatch(r"(.+)_(\d{1,9})", term, flags=re.DOTALL)
+    return (match[1], int(match[2])) if match else (term, -1)
 
 
 def _listed(metrics: Mapping[str, Sequence[float]]) -> str:

@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import base64
 import html
-import importlib.metadata
 import importlib.resources
 import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, TypeAlias
 
 from matplotlib.figure import Figure
 
+from vaekit import __version__
 from vaekit.errors import InputError, nearest
+from vaekit.evaluate.advice import Finding
 from vaekit.viz.figure import png
 from vaekit.viz.text import visible
 
-__all__ = ["Cell", "Finding", "Findings", "Number", "Picture", "Section", "Severity", "Table", "page"]
+__all__ = ["Cell", "Finding", "Findings", "Number", "Picture", "Section", "Table", "page"]
 
-Severity: TypeAlias = Literal["error", "warning", "info", "ok"]
 
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_WORD: Final = {"error": "✖ Problem:", "warning": "▲ Warning:", "info": "● Note:", "ok": "✔ Good:"}
+# Worst first.
+_WORD: Final[dict[str, str]] = {"error": "✖ Problem:", "warning": "▲ Warning:", "info": "● Note:", "ok": "✔ Good:"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ class Table:
     def __post_init__(self) -> None:
         for i, row in enumerate(self.rows):
             if len(row) != len(self.headers):
-                raise InputError(f"Table: every row needs {len(self.headers)} cells, one per header; row {i} has {len(row)}; fill it with None")
+                raise InputError(
+                    f"Table: every row needs {len(self.headers)} cells, as the headers; row {i} has {len(row)}; fill it with None"
+                )
 
 
 @dataclass(frozen=True)
@@ -99,26 +102,19 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A plain sentence about the run. ``error``: the result is wrong; ``warning``: look at it; ``info``: worth knowing; ``ok``: as it should be.
+class Findings:
+    """Findings, shown worst first.
 
     Raises:
         InputError: another severity.
     """
 
-    severity: Severity
-    sentence: str
+    items: Sequence[Finding]
 
     def __post_init__(self) -> None:
-        if self.severity not in get_args(Severity):
-            raise InputError(f'Finding: there is no severity "{visible(self.severity)}"; {nearest(self.severity, get_args(Severity))}')
-
-
-@dataclass(frozen=True)
-class Findings:
-    """Findings, shown worst first."""
-
-    items: Sequence[Finding]
+        for finding in self.items:
+            if finding.severity not in _WORD:
+                raise InputError(f'Findings: there is no severity "{visible(finding.severity)}"; {nearest(finding.severity, _WORD)}')
 
 
 @dataclass(frozen=True)
@@ -138,7 +134,8 @@ def page(title: str, *, sections: Sequence[Section], command: str = "") -> str:
         sections: in order; three or more get links at the top.
         command: what made the page; stands in the footer with the version.
 
-    >>> text = page("Run 7", sections=[Section("Settings", items=[Table(["name", "value"], [["latent", 20]])])], command="vaekit report runs/7")
+    >>> settings = Table(["name", "value"], [["latent", 20]])
+    >>> text = page("Run 7", sections=[Section("Settings", items=[settings])], command="vaekit report runs/7")
     >>> "<h1><bdi>Run 7</bdi></h1>" in text, "<script" in text
     (True, False)
     """
@@ -163,7 +160,7 @@ def page(title: str, *, sections: Sequence[Section], command: str = "") -> str:
         "<main>",
         *(_section(section, f"s{i}") for i, section in enumerate(sections, 1)),
         "</main>",
-        f"<footer>Made by vaekit {_version()}" + (f" with<code>{_text(command)}</code>" if command else "") + "</footer>",
+        f"<footer>Made by vaekit {_text(__version__)}" + (f" with<code>{_text(command)}</code>" if command else "") + "</footer>",
         "</body>",
         "</html>",
     ]
@@ -176,13 +173,6 @@ def _escaped(text: str) -> str:
 
 def _text(text: str) -> str:
     return f"<bdi>{_escaped(text)}</bdi>"
-
-
-def _version() -> str:
-    try:
-        return _text(importlib.metadata.version("vaekit"))
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed, version unknown)"
 
 
 def _section(section: Section, name: str) -> str:
@@ -199,6 +189,8 @@ def _section(section: Section, name: str) -> str:
                 parts.append(_picture(item))
             case Findings():
                 parts.append(_findings(item))
+            case _:
+                raise InputError(f"Section: an item is a Table, a Picture, Findings or a string; one is a {type(item).__name__}; wrap it")
     return "\n".join([*parts, "</section>"])
 
 
@@ -222,7 +214,8 @@ def _table(table: Table) -> str:
 
 
 def _numeric(cells: Sequence[Cell]) -> bool:
-    return all(c is None or (isinstance(c, int | float | Number) and not isinstance(c, bool)) for c in cells) and any(c is not None for c in cells)
+    given = [c for c in cells if c is not None]
+    return bool(given) and all(isinstance(c, int | float | Number) and not isinstance(c, bool) for c in given)
 
 
 def _cell(cell: Cell) -> str:
@@ -247,8 +240,10 @@ def _picture(picture: Picture) -> str:
     source = base64.b64encode(data).decode("ascii")
     caption = f"<figcaption>{_text(picture.caption)}</figcaption>" if picture.caption else ""
     alt = _escaped(picture.alt)
+    images = isinstance(picture.image, Figure) and any(axes.images for axes in picture.image.axes)
+    plate = "plate fit" if images else "plate"
     return (
-        f'<figure><div class="scroll" role="region" tabindex="0" aria-label="{alt}"><div class="plate">'
+        f'<figure><div class="scroll" role="region" tabindex="0" aria-label="{alt}"><div class="{plate}">'
         f'<img src="data:image/png;base64,{source}" width="{width}" height="{height}" alt="{alt}"></div></div>{caption}</figure>'
     )
 
@@ -256,6 +251,6 @@ def _picture(picture: Picture) -> str:
 def _findings(findings: Findings) -> str:
     if not findings.items:
         return "<p>No findings.</p>"
-    worst_first = sorted(findings.items, key=lambda f: get_args(Severity).index(f.severity))
+    worst_first = sorted(findings.items, key=lambda f: list(_WORD).index(f.severity))
     lines = (f'<li class="{f.severity}"><strong>{_WORD[f.severity]}</strong> {_text(f.sentence)}</li>' for f in worst_first)
     return '<ul class="findings">\n' + "\n".join(lines) + "\n</ul>"

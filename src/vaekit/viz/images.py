@@ -1,16 +1,16 @@
 """Pictures of images: samples, reconstructions, interpolations, the decoder over a grid.
 
-Images are ``[C, H, W]`` with C = 1 (grey) or 3 (colour) and values in [0, 1]. Each figure holds ONE array, composed here and shown pixel for
-pixel (``figure.axes[0].images[0].get_array()``): a hundred Axes would be slow, and resampling would lie about an 8 x 8 digit.
+Images are ``[C, H, W]`` with C = 1 (grey) or 3 (colour) and values in [0, 1]. Each figure holds ONE array, shown pixel for pixel
+(``figure.axes[0].images[0].get_array()``): a hundred Axes would be slow, and resampling would lie about an 8 x 8 digit.
 
 What is never silent: values outside [0, 1] are clipped for display, NaN and infinite ones are drawn magenta, and a note below counts both.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from vaekit.errors import InputError
+from vaekit.files import write_bytes
 from vaekit.viz.arrays import numbers, pixels, shape_text
 from vaekit.viz.compose import PAPER, TALLEST, WIDEST, Picture, columns_for, frame, grid, scale_for
-from vaekit.viz.figure import BLUE, DPI, GREY, INK, blank, styled, wrapped
+from vaekit.viz.figure import BLUE, DPI, GREY, INK, blank, styled, text_width, wrapped
 from vaekit.viz.text import visible
 
 __all__ = ["manifold", "pairs", "save_png", "sheet", "strips"]
@@ -31,12 +32,13 @@ __all__ = ["manifold", "pairs", "save_png", "sheet", "strips"]
 _DATA = (0, 114, 178)  # BLUE, as 8-bit levels
 
 
-def sheet(x: Tensor | ArrayLike, *, columns: int | None = None, title: str | None = None) -> Figure:
+def sheet(x: Tensor | ArrayLike, *, columns: int | None = None, gap: int = 1, title: str | None = None) -> Figure:
     """Images in one tight grid, in reading order.
 
     Args:
         x: ``[N, C, H, W]`` in [0, 1].
         columns: images per row; by default about as many as rows.
+        gap: screen pixels between images; more than 1 keeps strokes that reach the border of a tiny image apart.
         title: by default, the number of images and their size.
 
     Raises:
@@ -44,13 +46,14 @@ def sheet(x: Tensor | ArrayLike, *, columns: int | None = None, title: str | Non
 
     >>> import torch
     >>> figure = sheet(torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), columns=3)
-    >>> figure.axes[0].images[0].get_array().shape  # 2 x 3 cells of 8 x 8, each upscaled 15 times, 1-pixel separators
-    (243, 364, 3)
+    >>> figure.axes[0].images[0].get_array().shape  # 2 x 3 cells of 8 x 8, each upscaled 16 times, 1-pixel separators
+    (259, 388, 3)
     """
     shown = pixels(x, "sheet: x", shape="[N, C, H, W]")
     n, h, w, _ = shown.rgb.shape
     columns = columns_for(n, columns, "sheet")
-    array = grid(shown.rgb, columns=columns, scale=scale_for(h, w, rows=-(-n // columns), columns=columns))
+    scale = scale_for(h, w, rows=-(-n // columns), columns=columns, gap=gap)
+    array = grid(shown.rgb, columns=columns, scale=scale, gap=gap)
     if title is None:
         title = f"{n:,} image{'s' if n != 1 else ''} of {h} × {w} pixels"
     return _figure(array, title=title, note=shown.note)
@@ -73,8 +76,8 @@ def pairs(x: Tensor | ArrayLike, x_hat: Tensor | ArrayLike, *, columns: int | No
         raise InputError(f"pairs: x and x_hat must agree in [N, H, W]; x has {a} and x_hat {b}; pass one reconstruction for each image")
     columns = min(n, 10) if columns is None else min(n, columns_for(n, columns, "pairs"))
     bands = -(-n // columns)
-    scale = scale_for(h, w, rows=2 * bands, columns=columns)
     gap = 9
+    scale = scale_for(h, w, rows=2 * bands, columns=columns, gap=gap)
     width = columns * (w * scale + 1) + 1
     blocks: list[Picture] = []
     ticks: list[float] = []
@@ -89,7 +92,7 @@ def pairs(x: Tensor | ArrayLike, x_hat: Tensor | ArrayLike, *, columns: int | No
     note = "; ".join(f"{name}: {p.note}" for name, p in (("data", data), ("reconstructions", recon)) if p.note)
     if title is None:
         title = "Data, and below each its reconstruction"
-    figure = _figure(array, title=title, note=note, left=86)
+    figure = _figure(array, title=title, note=note, left=round(text_width("reconstruction", size=8.5)) + 6)
     axes = figure.axes[0]
     axes.set_yticks([t - 0.5 for t in ticks], ["data", "reconstruction"] * bands)
     return figure
@@ -108,21 +111,22 @@ def strips(frames: Tensor | ArrayLike, *, title: str | None = None) -> Figure:
     r, s, h, w, _ = shown.rgb.shape
     if s < 2:
         raise InputError(f"strips: a row needs its two ends, S >= 2; frames have S = {s}; put data at both ends")
-    scale = scale_for(h, w, rows=r, columns=s)
     gap = 3
+    scale = scale_for(h, w, rows=r, columns=s, gap=gap)
     array = grid(shown.rgb.reshape(r * s, h, w, 3), columns=s, scale=scale, gap=gap, line=PAPER)
     for row in range(r):
         for column in (0, s - 1):
             top, left = row * (h * scale + gap), column * (w * scale + gap)
             frame(array[top : top + h * scale + 2 * gap, left : left + w * scale + 2 * gap], gap, _DATA)
     if title is None:
-        title = f"{r} interpolation{'s' if r != 1 else ''} between two images, decoded along a path in latent space"
-    figure = _figure(array, title=title, note=shown.note)
+        title = f"{r} interpolation{'s' if r != 1 else ''} in latent space, each between two images"
+    figure = _figure(array, title=title, note=shown.note, top=20)
     axes = figure.axes[0]
     axes.xaxis.tick_top()
     axes.set_xticks([column * (w * scale + gap) + gap + w * scale / 2 - 0.5 for column in (0, s - 1)], ["data", "data"], color=BLUE)
     if s > 3:
-        axes.annotate("decoded →", (0.5, 1), xycoords="axes fraction", xytext=(0, 3.5), textcoords="offset points", ha="center", fontsize=8)
+        above = {"xycoords": "axes fraction", "xytext": (0, 3.5), "textcoords": "offset points"}
+        axes.annotate("decoded →", (0.5, 1), **above, ha="center", color=GREY, fontsize=8.5)  # type: ignore[arg-type]
     return figure
 
 
@@ -142,7 +146,9 @@ def manifold(frames: Tensor | ArrayLike, *, quantiles: Tensor | ArrayLike, title
     z = numbers(quantiles, "manifold: quantiles", ndim=1, shape="[n]")
     n, m, h, w, _ = shown.rgb.shape
     if n != m or len(z) != n:
-        raise InputError(f"manifold: frames must be [n, n, C, H, W] with n quantiles; they are {n} x {m} with {len(z)}; decode one per pair")
+        raise InputError(
+            f"manifold: frames must be n x n with n quantiles; they are {n} x {m} with {len(z)}; decode one per pair of values"
+        )
     if not np.isfinite(z).all() or (np.diff(z) <= 0).any():
         raise InputError(f"manifold: quantiles must be finite and rise; they are {np.array2string(z, precision=3, threshold=8)}; sort them")
     scale = scale_for(h, w, rows=n, columns=n)
@@ -150,12 +156,13 @@ def manifold(frames: Tensor | ArrayLike, *, quantiles: Tensor | ArrayLike, title
     array = grid(rows.reshape(n * n, h, w, 3), columns=n, scale=scale)
     if title is None:
         title = f"The decoder over z₁ and z₂, {n} × {n} values"
-    figure = _figure(array, title=title, note=shown.note, left=54, bottom=40)
+    digits = _digits(z)
+    ticks = [f"{v:.{digits}f}".replace("-", "−") for v in np.round(z, digits) + 0.0]  # + 0.0 makes a zero of minus zero
+    figure = _figure(array, title=title, note=shown.note, left=round(max(text_width(t, size=8.5) for t in ticks)) + 30, bottom=40)
     axes = figure.axes[0]
     every = max(1, math.ceil(n * 44 / (axes.get_position().width * figure.get_figwidth() * DPI)))
     at = range(0, n, every)
-    digits = _digits(z)
-    labels = [f"{z[i]:.{digits}f}".replace("-", "−") for i in at]
+    labels = [ticks[i] for i in at]
     axes.set_xticks([i * (w * scale + 1) + w * scale / 2 + 0.5 for i in at], labels)
     axes.set_yticks([(n - 1 - i) * (h * scale + 1) + h * scale / 2 + 0.5 for i in at], labels)
     axes.tick_params(length=3)
@@ -164,32 +171,26 @@ def manifold(frames: Tensor | ArrayLike, *, quantiles: Tensor | ArrayLike, title
     return figure
 
 
-def save_png(x: Tensor | ArrayLike, path: str | os.PathLike[str], *, columns: int | None = None, scale: int = 1) -> None:
-    """The bare images as a PNG file: ``[N, C, H, W]`` in a grid with 1-pixel separators, no frame, no text; one image alone is just itself.
+def save_png(x: Tensor | ArrayLike, path: str | os.PathLike[str], *, columns: int | None = None, scale: int = 1, gap: int = 1) -> None:
+    """The bare images as a PNG file: ``[N, C, H, W]`` in a grid ``gap`` pixels apart, no frame, no text; one image is just itself.
 
-    8 bits per channel, grey where C = 1; values outside [0, 1] are clipped, NaN and infinite ones magenta. The file appears whole or not at
-    all: it is written beside ``path`` and moved there.
+    8 bits per channel, grey where C = 1; values outside [0, 1] are clipped, NaN and infinite ones magenta. The file is replaced whole or
+    not at all.
 
     Raises:
-        InputError: ``path`` does not end in .png or its folder is not there; ``scale`` is below 1; or as in ``sheet``.
+        InputError: ``path`` does not end in .png or cannot be written; ``scale`` is below 1; or as in ``sheet``.
     """
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise InputError(f'save_png writes PNG files; "{visible(str(target))}" does not end in .png; change the name')
-    if not target.parent.is_dir() or target.is_dir():
-        why = "is a folder" if target.is_dir() else "lies in a folder that does not exist"
-        raise InputError(f'save_png cannot write there: "{visible(str(target))}" {why}; choose another name')
-    if scale < 1:
-        raise InputError(f"save_png: scale must be at least 1; it is {scale}; pass a whole number of screen pixels per pixel")
+    for name, value in (("scale", scale), ("gap", gap)):
+        if value < 1:
+            raise InputError(f"save_png: {name} must be at least 1; it is {value}; pass a whole number of screen pixels")
     shown = pixels(x, "save_png: x", shape="[N, C, H, W]")
-    array = grid(shown.rgb, columns=columns_for(len(shown.rgb), columns, "save_png"), scale=scale)[1:-1, 1:-1]
-    part = target.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            Image.fromarray(np.ascontiguousarray(array[..., 0] if shown.grey else array)).save(file, format="PNG", optimize=True)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    array = grid(shown.rgb, columns=columns_for(len(shown.rgb), columns, "save_png"), scale=scale, gap=gap)[gap:-gap, gap:-gap]
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array[..., 0] if shown.grey else array)).save(buffer, format="PNG", optimize=True)
+    write_bytes(target, buffer.getvalue())
 
 
 def _pad(block: Picture, width: int) -> Picture:
@@ -198,25 +199,25 @@ def _pad(block: Picture, width: int) -> Picture:
 
 
 def _digits(z: NDArray[np.float64]) -> int:
-    """Decimals that keep neighbouring values apart, 1 to 4."""
+    """Decimals, 1 to 3, that show each value to a twentieth of the smallest step."""
     step = float(np.diff(z).min()) if len(z) > 1 else 1.0
-    return min(max(1, math.ceil(-math.log10(step))), 4) if step < 1 else 1
+    return next((d for d in (1, 2) if np.abs(np.round(z, d) - z).max() <= 0.05 * step), 3)
 
 
-def _figure(array: Picture, *, title: str, note: str, left: int = 0, bottom: int = 0) -> Figure:
-    """A figure that shows ``array`` pixel for pixel (smaller only beyond the page), with room for labels ``left`` and ``bottom``."""
-    pad, top = 12, 22
+def _figure(array: Picture, *, title: str, note: str, left: int = 0, top: int = 0, bottom: int = 0) -> Figure:
+    """A figure that shows ``array`` pixel for pixel (smaller only beyond the page), with room for labels on three sides."""
+    pad = 12
     ratio = min(1.0, WIDEST / array.shape[1], TALLEST / array.shape[0])
     width, height = round(array.shape[1] * ratio), round(array.shape[0] * ratio)
     across = max(width + left + 2 * pad, 440)
     heading = wrapped(title, across - 2 * pad, size=10.5)
     remark = wrapped(note, across - 2 * pad, size=8)
-    up = pad + (18 * len(heading.splitlines()) if heading else 0) + top
+    up = pad + (20 * len(heading.splitlines()) + 4 if heading else 0) + top
     down = pad + bottom + (14 * len(remark.splitlines()) + 4 if remark else 0)
     high = up + height + down
     with styled():
         figure = blank(across, high)
-        axes: Axes = figure.add_axes((left + pad) / across, down / high, width / across, height / high)  # type: ignore[call-overload]
+        axes: Axes = figure.add_axes(((left + pad) / across, down / high, width / across, height / high))
         axes.imshow(array, interpolation="none" if ratio == 1 else "antialiased", aspect="auto")
         axes.set_xticks([])
         axes.set_yticks([])

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from vaekit.errors import InputError
 from vaekit.viz.arrays import numbers, shape_text, values
-from vaekit.viz.figure import BLUE, CATEGORIES, GREY, INK, ORANGE, blank, put_title, styled
-from vaekit.viz.text import shorten
+from vaekit.viz.figure import BLUE, CATEGORIES, INK, ORANGE, blank, put_legend, put_note, put_title, shorten, styled
+from vaekit.viz.text import visible
 
 __all__ = ["kl_bars", "scatter"]
 
@@ -53,7 +56,7 @@ def scatter(
     >>> import torch
     >>> figure = scatter(torch.randn(100, 5, generator=torch.Generator().manual_seed(0)), label=torch.arange(100) % 3)
     >>> figure.axes[0].get_xlabel()
-    'principal component 1 (33.7% of the variance)'
+    'principal component 1 (24.4% of the variance)'
     """
     codes = numbers(z, "scatter: z", ndim=2, shape="[N, D]")
     n, d = codes.shape
@@ -82,9 +85,9 @@ def scatter(
             _points(axes, codes, groups)
             axes.set_xlabel(names[0])
             axes.set_ylabel(names[1])
-        put_title(axes, title)
+        put_title(figure, title)
         if notes:
-            figure.supxlabel("; ".join(notes), fontsize=8, color=GREY, x=0.02, ha="left")
+            put_note(figure, "; ".join(notes))
     return figure
 
 
@@ -100,7 +103,7 @@ def kl_bars(kl: Tensor | ArrayLike, *, threshold: float, title: str | None = Non
         InputError: kl is not ``[D]``, is empty, or nowhere finite; the threshold is not finite.
 
     >>> figure = kl_bars([0.001, 2.0, 0.5], threshold=0.01)
-    >>> [round(bar.get_height(), 3) for bar in figure.axes[0].patches[:3]]
+    >>> [float(bar.get_height()) for bar in figure.axes[0].patches[:3]]
     [2.0, 0.5, 0.001]
     """
     rate = numbers(kl, "kl_bars: kl", ndim=1, shape="[D]")
@@ -122,14 +125,18 @@ def kl_bars(kl: Tensor | ArrayLike, *, threshold: float, title: str | None = Non
         at = np.arange(d)
         axes.bar(at[:active], height[:active], width=0.84 if d <= 100 else 1.0, color=BLUE)
         axes.bar(at[active:], height[active:], width=0.84 if d <= 100 else 1.0, color=ORANGE)
-        axes.axhline(threshold, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-        if active < d:
+        line = axes.axhline(threshold, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        handles: list[Artist] = [line]
+        names = [f"threshold, {threshold:g} nats"]
+        if active < d:  # a bar of height 0 is not seen; the shade behind it is
             axes.axvspan(active - 0.5, d - 0.5, color=ORANGE, alpha=0.1, linewidth=0)
-            text = f"{d - active} inactive"
-            side = {"ha": "right"} if d - active < 0.2 * d else {"ha": "center"}
-            x = d - 0.5 if d - active < 0.2 * d else (active + d - 1) / 2
-            axes.text(x, 0.97, text, transform=axes.get_xaxis_transform(), va="top", color=ORANGE, fontsize=8.5, **side)
-        axes.set_xlim(-0.8, d - 0.2)
+            handles.insert(0, Patch(color=ORANGE))
+            names.insert(0, f"{d - active} inactive")
+        if active:
+            handles.insert(0, Patch(color=BLUE))
+            names.insert(0, f"{active} active")
+        put_legend(axes, handles, names, beside=False)
+        axes.set_xlim(-0.8, max(d, 10) - 0.2)
         axes.set_ylabel("KL per dimension (nats)")
         if d <= 40:
             axes.set_xticks(at, [str(i) for i in order], fontsize=8 if d <= 25 else 6.5)
@@ -138,10 +145,10 @@ def kl_bars(kl: Tensor | ArrayLike, *, threshold: float, title: str | None = Non
         else:
             axes.set_xlabel("rank of the latent dimension by KL")
         axes.grid(axis="y")
-        put_title(axes, title)
+        put_title(figure, title)
         if len(bad):
             which = ", ".join(map(str, bad[:12])) + (", ..." if len(bad) > 12 else "")
-            figure.supxlabel(f"not finite, left out: dimension{'s' if len(bad) != 1 else ''} {which}", fontsize=8, color=GREY, x=0.02, ha="left")
+            put_note(figure, f"not finite, left out: dimension{'s' if len(bad) != 1 else ''} {which}")
     return figure
 
 
@@ -164,10 +171,13 @@ def _groups(label: Tensor | ArrayLike | None, label_names: Sequence[str] | None,
     array = values(label, "scatter: label")
     if array.shape != (n,):
         raise InputError(f"scatter: label must have one entry per code, [{n}]; it has shape {shape_text(array.shape)}; pass the same rows")
+    if array.dtype.kind not in "fiubU":
+        raise InputError(f"scatter: label must hold numbers or strings, not both; its dtype is {array.dtype}; convert it first")
     found, member = np.unique(array, return_inverse=True)
     if label_names is not None:
         if found.dtype.kind not in "iub" or found.min() < 0 or found.max() >= len(label_names):
-            raise InputError(f"scatter: labels must index the {len(label_names)} label_names; they run from {found.min()} to {found.max()}; name each")
+            asked = f"they run from {visible(str(found.min()))} to {visible(str(found.max()))}"
+            raise InputError(f"scatter: labels must be integers that index the {len(label_names)} label_names; {asked}; name each of them")
         names = [str(label_names[int(v)]) for v in found]
     else:
         names = [f"{v:g}" if found.dtype.kind == "f" else str(v) for v in found]
@@ -203,8 +213,10 @@ def _points(axes: Axes, codes: NDArray[np.float64], groups: _Groups) -> None:
         colours = np.array([_colour(g, groups) for g in range(len(groups.names))])
         for marker, chosen in (("o", member < len(CATEGORIES)), ("^", member >= len(CATEGORIES))):
             if chosen.any():
-                axes.scatter(x[chosen], y[chosen], c=colours[member[chosen]], s=size, marker=marker, linewidths=0, alpha=0.75, rasterized=True)
+                c = colours[member[chosen]]
+                axes.scatter(x[chosen], y[chosen], c=c, s=size, marker=marker, linewidths=0, alpha=0.75, rasterized=True)
         _legend(axes, groups, lines=False)
+        _name_centres(axes, x, y, member, groups)
     spread = np.ptp(x), np.ptp(y)
     if max(spread) < 5 * min(spread):
         axes.set_aspect("equal", adjustable="datalim")
@@ -216,7 +228,8 @@ def _histogram(axes: Axes, z: NDArray[np.float64], groups: _Groups) -> None:
     for g in range(len(groups.names)):
         style = "-" if g < len(CATEGORIES) else "--"
         axes.stairs(np.histogram(z[groups.member == g], bins)[0], bins, color=_colour(g, groups), linewidth=1.4, linestyle=style)
-        axes.stairs(np.histogram(z[groups.member == g], bins)[0], bins, color=_colour(g, groups), alpha=0.12, fill=True)
+        if len(groups.names) <= 4:
+            axes.stairs(np.histogram(z[groups.member == g], bins)[0], bins, color=_colour(g, groups), alpha=0.15, fill=True)
     _legend(axes, groups, lines=True)
     axes.set_xlabel("$z_1$")
     axes.set_ylabel(f"codes per bin of {bins[1] - bins[0]:.2g}")
@@ -226,11 +239,24 @@ def _histogram(axes: Axes, z: NDArray[np.float64], groups: _Groups) -> None:
 def _legend(axes: Axes, groups: _Groups, *, lines: bool) -> None:
     if len(groups.names) == 1 and not groups.names[0]:
         return
-    handles = []
+    handles: list[Artist] = []
     for g in range(len(groups.names)):
         second = g >= len(CATEGORIES)
         style = {"linestyle": "--" if second else "-"} if lines else {"linestyle": "", "marker": "^" if second else "o", "markersize": 6}
-        handles.append(Line2D([], [], color=_colour(g, groups), **style))  # type: ignore[arg-type]
-    legend = axes.figure.legend(handles, [shorten(name, 24) for name in groups.names], loc="outside right upper")
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+        handles.append(Line2D([], [], color=_colour(g, groups), **style))
+    put_legend(axes, handles, [shorten(name, 24) for name in groups.names], beside=True)
+
+
+def _name_centres(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], member: NDArray[np.int64], groups: _Groups) -> None:
+    """Each label's name at its median, where all of them have room: colours alone are hard to look up."""
+    found = np.unique(member)
+    centres = np.array([[np.median(x[member == g]), np.median(y[member == g])] for g in found])
+    span = max(np.ptp(x), np.ptp(y))
+    gaps = np.abs(centres[:, None] - centres[None])[np.triu_indices(len(found), 1)] / max(span, np.finfo(float).tiny)
+    names = [shorten(groups.names[g], 24) for g in found]
+    letters = 0.014 * max(map(len, names))
+    if len(names) < 2 or ((gaps[:, 0] < letters + 0.01) & (gaps[:, 1] < 0.035)).any():
+        return
+    for (across, up), name in zip(centres, names, strict=True):
+        text = axes.text(across, up, name, ha="center", va="center", fontsize=9, fontweight="bold", parse_math=False, clip_on=True)
+        text.set_path_effects([Stroke(linewidth=2.5, foreground="white"), Normal()])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["shorten", "visible"]
+__all__ = ["visible"]
 
-# Controls (newline, escape), formats (right-to-left marks, zero-width joiners), lone surrogates, private use, line and paragraph separators:
-# each can hide text, reorder it, or break the line it stands in.
+# Controls (newline, escape), formats (right-to-left marks, zero-width joiners), lone surrogates, private use, line and paragraph
+# separators: each can hide text, reorder it, or break the line it stands in.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
@@ -18,13 +18,3 @@ def visible(text: str) -> str:
     'cat\\n\\u202etxt.exe'
     """
     return "".join(ch.encode("unicode_escape").decode("ascii") if unicodedata.category(ch) in _HIDDEN else ch for ch in text)
-
-
-def shorten(text: str, length: int) -> str:
-    """``visible(text)``, cut to ``length`` characters with an ellipsis.
-
-    >>> shorten("a rather long label", 10)
-    'a rather …'
-    """
-    shown = visible(text)
-    return shown if len(shown) <= length else shown[: length - 1] + "…"

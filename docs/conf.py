@@ -1,0 +1,61 @@
+"""Sphinx: Markdown pages (MyST), the API from docstrings, the Furo theme."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import vaekit
+
+project = "vaekit"
+author = "The vaekit authors"
+copyright = "2026, the vaekit authors"
+version = release = vaekit.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+default_role = "code"  # `single` backticks mean code in docstrings too
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"vaekit {release}"
+
+myst_enable_extensions = ["amsmath", "dollarmath", "fieldlist"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_inherit_docstrings = False  # torch explains its own forward()
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_use_ivar = True  # the fields of a tuple are already documented as its attributes
+
+# Docstrings are plain text with equations: in "z [K, B, *] ~ q(z|x)" the star, the bar and a name that ends in an underscore are
+# themselves and not markup. Left alone: literals, roles, doctests, tables, directives and `::` blocks.
+_CODE = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|(?<!`)`[^`]+`_?)")
+_MARKUP = re.compile(r"[*|]|(?<=\w)_(?!\w)")
+
+
+def _plain(line: str) -> str:
+    parts = _CODE.split(line)
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            glue = "\\ " if i and part[:1].isalnum() else ""  # the s of ``DataSet``s
+            parts[i] = glue + _MARKUP.sub(r"\\\g<0>", part)
+    return "".join(parts)
+
+
+def _docstring(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Escape in place. Runs before napoleon, which must see its own sections but writes markup of its own."""
+    block = None  # the indentation that a directive or literal block hangs from
+    verbatim = False  # a doctest or a table, which ends at a blank line
+    for i, line in enumerate(lines):
+        indent = len(line) - len(line.lstrip())
+        if block is not None and (indent > block or not line.strip()):
+            continue
+        block = indent if line.lstrip().startswith(".. ") or line.rstrip().endswith("::") else None
+        verbatim = bool(line.strip()) and (verbatim or line.lstrip().startswith((">>>", "===")))
+        if block is None and not verbatim:
+            lines[i] = _plain(line)
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", _docstring, priority=100)

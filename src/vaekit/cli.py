@@ -1,0 +1,231 @@
+"""The command line. It imports torch only when a command needs it, so that ``vaekit --help`` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaekit import __version__
+from vaekit.errors import InputError, NonFiniteError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="vaekit",
+    help="Variational autoencoders: from data to a trained model you can look at.",
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
+Trust = Annotated[bool, typer.Option("--trust", help="Execute the recipe file that the run folder holds.")]
+Device = Annotated[str, typer.Option(help='"auto" takes a GPU where there is one.')]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"vaekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    pass
+
+
+@app.command("list")
+def list_command() -> None:
+    """Recipes and data sets, a line each."""
+    from vaekit.commands import list_all
+
+    groups = list_all()
+    width = max(len(name) for group in groups.values() for name in group)
+    for title, group in groups.items():
+        print(f"{title}:")
+        for name, summary in group.items():
+            print(f"  {name:<{width}}  {summary}")
+
+
+@app.command(
+    "train",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    options_metavar="RECIPE [--flag value ...] [--out RUN] [--resume]",
+)
+def train_command(
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(help="The run folder; by default runs/<recipe>-<n>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, bit for bit.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and noise; 0 by default.", min=0)] = None,
+    device: Device = "auto",
+    precision: Annotated[str | None, typer.Option(help="32-true by default, 64-true or bf16-mixed.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events beside the CSV.")] = False,
+) -> None:
+    """Train a recipe, or a recipe function of a file of yours: path.py:function."""
+    words = list(context.args)
+    wants_help = "--help" in words
+    words = [word for word in words if word != "--help"]
+    if not words or words[0].startswith("-"):
+        if not wants_help:
+            raise InputError("which recipe? vaekit train RECIPE; vaekit list shows them")
+        print(context.get_help())
+        return
+    from vaekit.recipes.core import find
+    from vaekit.recipes.flags import describe, parse
+
+    recipe, *flags = words
+    function = find(recipe)
+    if wants_help:
+        print(f"vaekit train {recipe}: {describe(function)}\n\n{context.get_help()}")
+        return
+    from vaekit import commands
+
+    common = ["--out", "--resume", "--seed", "--device", "--precision", "--tensorboard"]
+    arguments = parse(function, flags, also=common)
+    run = commands.train(recipe, arguments, out=out, resume=resume, seed=seed, device=device, precision=precision, tensorboard=tensorboard)
+    print(f"{run.path}\nnext: vaekit evaluate {run.path} && vaekit report {run.path}")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    run: RunFolder,
+    samples: Annotated[int, typer.Option(help="Importance samples per example.")] = 5000,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    seed: Annotated[int, typer.Option(help="Of the samples.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    device: Device = "auto",
+    trust: Trust = False,
+) -> None:
+    """Log-likelihood, bound and latent use, each with its error."""
+    import json
+
+    from vaekit import commands
+
+    with _bar("evaluating") as watch:
+        result = commands.evaluate(run, samples=samples, split=split, seed=seed, device=device, trust=trust, watch=watch)
+    if as_json:
+        print(json.dumps(result.as_dict(), allow_nan=False))
+        return
+    print(f"{result.examples} {split} examples, {result.samples} importance samples each; nats per example")
+    print(f"  negative log-likelihood  at most {result.nll:.2f} +- {result.nll_se:.2f}")
+    print(f"  evidence lower bound     {result.elbo:.2f} +- {result.elbo_se:.2f}")
+    print(f"  reconstruction           {result.log_px:.2f} +- {result.log_px_se:.2f}")
+    for n, (rate, se) in enumerate(zip(result.rates, result.rates_se, strict=True)):
+        print(f"  KL of level {n}            {rate:.2f} +- {se:.2f}")
+    print(f"  bits per dimension       {result.bits_per_dim:.4f}")
+    print(f"  effective sample size    {result.ess:.1f} of {result.samples}")
+    print(f"  active dimensions        {result.active_units} of {result.latent_dim}")
+
+
+@app.command("sample")
+def sample_command(
+    run: RunFolder,
+    n: Annotated[int, typer.Option("--n", help="How many.")] = 64,
+    temperature: Annotated[float, typer.Option(help="Scale of the prior's noise; 1 is the model's own.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the samples.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="A .png or .npy file; by default RUN/figures/samples.png.")] = None,
+    trust: Trust = False,
+) -> None:
+    """Draw from the prior and decode."""
+    from vaekit import commands
+
+    commands.sample(run, n=n, temperature=temperature, seed=seed, out=out, trust=trust)
+    print(out or run / "figures" / "samples.png")
+
+
+@app.command("reconstruct")
+def reconstruct_command(
+    run: RunFolder,
+    n: Annotated[int, typer.Option("--n", help="How many.")] = 16,
+    out: Annotated[Path | None, typer.Option(help="A .png file; by default RUN/figures/reconstructions.png.")] = None,
+    trust: Trust = False,
+) -> None:
+    """Test examples beside their reconstructions."""
+    from vaekit import commands
+
+    commands.reconstruct(run, n=n, out=out, trust=trust)
+    print(out or run / "figures" / "reconstructions.png")
+
+
+@app.command("embed")
+def embed_command(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="A .npz file; by default RUN/embedding-<split>.npz.")] = None,
+    device: Device = "auto",
+    trust: Trust = False,
+) -> None:
+    """Posterior means, and labels where there are any, as arrays z and label."""
+    from vaekit import commands
+
+    commands.embed(run, split=split, out=out, device=device, trust=trust)
+    print(out or run / f"embedding-{split}.npz")
+
+
+@app.command("report")
+def report_command(run: RunFolder, trust: Trust = False) -> None:
+    """Write RUN/report.html: figures, numbers with their errors, settings, and what looks wrong."""
+    from vaekit import commands
+
+    print(commands.report(run, trust=trust))
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, silence elsewhere."""
+    from tqdm import tqdm
+
+    with tqdm(desc=title, unit="example", leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def watch(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield watch
+
+
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer keeps click to itself; this is click's UsageError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status: 0 done, 1 training failed, 2 what was asked cannot be done, 130 interrupted.
+
+    Whatever a person can cause is one line on standard error; a traceback is a fault of vaekit.
+    """
+    try:
+        app(sys.argv[1:] if arguments is None else arguments, standalone_mode=False)
+    except UsageError as error:
+        return _fail(_usage(error), 2)
+    except (InputError, NonFiniteError) as error:
+        return _fail(str(error), 2 if isinstance(error, InputError) else 1)
+    except BrokenPipeError:  # vaekit list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return _fail(str(error) or "interrupted", 130)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    print("vaekit: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def _usage(error: Exception) -> str:
+    """click's message as one line, with the nearest command where one was not found."""
+    message = error.format_message()  # type: ignore[attr-defined]
+    first, _, rest = message.partition("\n")
+    return f"{first} {rest}".strip().rstrip(".")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Where a data set lies in latent space, and which latent dimensions carry anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaekit.data.core import Split
+from vaekit.dist import DiagGaussian, gaussian_kl_parts
+from vaekit.evaluate.passes import batches, device_of, observing
+from vaekit.models.core import LatentModel, Level
+
+__all__ = ["ACTIVE", "Latents", "active", "embed", "latents"]
+
+ACTIVE = 1e-2
+"""A latent dimension is active where the variance over the data of its posterior mean exceeds this (Burda et al., 2016)."""
+
+
+@dataclass(frozen=True)
+class Latents:
+    """A data set in latent space.
+
+    Attributes:
+        z: centres of q(z | x), levels joined from the top down, ``[N, D]``.
+        kl: mean over the data of KL(q_d || p_d) per dimension in nats, ``[D]``; None where q or p is not a diagonal Gaussian, so that
+            a KL per dimension does not exist.
+        sizes: dimensions of each level.
+    """
+
+    z: Tensor
+    kl: Tensor | None
+    sizes: tuple[int, ...]
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance over the data of each posterior mean, ``[D]``."""
+        return self.z.var(0, correction=0)
+
+    @property
+    def active(self) -> Tensor:
+        """bool ``[D]``: `variance` above `ACTIVE`."""
+        return self.variance > ACTIVE
+
+
+def active(z: Tensor) -> int:
+    """Number of active dimensions of centres ``[N, D]``."""
+    return int((z.var(0, correction=0) > ACTIVE).sum())
+
+
+def embed(model: LatentModel, split: Split, *, batch_size: int = 500) -> Tensor:
+    """The centre of q(z | x) for every example in order, ``[N, D]``, on the CPU."""
+    with observing(model, 0):
+        return torch.cat([model.embed(batch).cpu() for batch in batches(split, batch_size, device_of(model))])
+
+
+def latents(model: LatentModel, split: Split, *, seed: int = 0, batch_size: int = 500) -> Latents:
+    """`Latents` of a split; levels below the top are conditioned on one sample of the levels above."""
+    centres, kls, weights = [], [], []
+    sizes: tuple[int, ...] = ()
+    with observing(model, seed):
+        for batch in batches(split, batch_size, device_of(model)):
+            centres.append(model.embed(batch).cpu())
+            levels = model.infer(batch).levels
+            sizes = tuple(level.z[0, 0].numel() for level in levels)
+            kls.append([_kl_per_dimension(level) for level in levels])
+            weights.append(batch.size)
+    if any(kl is None for row in kls for kl in row):
+        return Latents(torch.cat(centres), None, sizes)
+    rows = torch.stack([torch.cat([kl for kl in row if kl is not None]) for row in kls])
+    weight = torch.tensor(weights, dtype=rows.dtype)
+    return Latents(torch.cat(centres), (rows * weight[:, None]).sum(0) / weight.sum(), sizes)
+
+
+def _kl_per_dimension(level: Level) -> Tensor | None:
+    if not (isinstance(level.q, DiagGaussian) and isinstance(level.p, DiagGaussian)):
+        return None
+    kl = gaussian_kl_parts(level.q, level.p)
+    n = len(level.q.event_shape)
+    return kl.flatten(kl.dim() - n).flatten(0, -2).mean(0).cpu()

@@ -1,0 +1,42 @@
+"""One pass over a data set without touching the model's mode, its gradients or anybody's random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vaekit.data.core import Split
+from vaekit.models.core import LatentModel
+from vaekit.types import Batch
+
+__all__ = ["batches", "device_of", "observing"]
+
+
+@contextmanager
+def observing(model: LatentModel, seed: int) -> Iterator[None]:
+    """Evaluation mode, no gradients, the global generators seeded for the duration; everything is put back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    device = device_of(model)
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def device_of(model: LatentModel) -> torch.device:
+    """Where the model's tensors lie; the CPU for a model without any."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def batches(split: Split, size: int, device: torch.device) -> Iterator[Batch]:
+    """The split in order, ``size`` examples at a time."""
+    for rows in torch.arange(len(split)).split(size):
+        yield split.batch(rows).to(device)

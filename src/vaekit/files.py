@@ -1,0 +1,59 @@
+"""Files that are whole or as they were: written beside their place, flushed to the disk, then moved into it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vaekit.errors import InputError
+
+__all__ = ["explained", "write_bytes", "write_json"]
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``: whoever reads it, and whenever the power fails, sees the old file or the new one.
+
+    Raises:
+        InputError: no space, no permission, no such folder; the old file is untouched.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        try:
+            with open(scratch, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # makes the rename durable
+            finally:
+                os.close(folder)
+
+
+def write_json(path: Path, value: object) -> None:
+    """``value`` as indented JSON, by `write_bytes`; NaN and infinities are refused, because JSON has none."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the file system's refusals about ``path`` into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"no space left to write {path}: free some and run again; nothing that was there is lost") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise InputError(f"no permission to write {path}: choose another place with --out") from error
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            raise InputError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,108 @@
+"""What a recipe returns, and how a recipe is found by its name.
+
+A recipe is a function: its signature is the configuration, its name the registry key, its docstring the help. ``mnist:example`` is the
+function ``example`` of the module ``vaekit.recipes.mnist``; ``digits`` the function ``digits`` of ``vaekit.recipes.digits``;
+``./mine.py:run`` the function ``run`` of your own file. A variant calls another recipe and edits what it returns.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from vaekit.data.core import DataSet
+from vaekit.errors import InputError, nearest
+from vaekit.models.core import LatentModel
+from vaekit.objectives import ELBO, Objective
+from vaekit.train import Training
+
+__all__ = ["Recipe", "RecipeFunction", "find", "names", "summary"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run: what to train, on what, by which objective and settings.
+
+    ``data`` is a function, so that a trained run can be opened, sampled and decoded without its data.
+    """
+
+    model: LatentModel
+    data: Callable[[], DataSet]
+    objective: Objective = field(default_factory=ELBO)
+    training: Training = field(default_factory=Training)
+
+
+RecipeFunction = Callable[..., Recipe]
+
+
+def names() -> dict[str, RecipeFunction]:
+    """Every recipe of the package by its name."""
+    found: dict[str, RecipeFunction] = {}
+    package = importlib.import_module("vaekit.recipes")
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"vaekit.recipes.{info.name}")
+        for name, function in _recipes_of(module).items():
+            found[info.name if name == info.name else f"{info.name}:{name}"] = function
+    return found
+
+
+def find(name: str) -> RecipeFunction:
+    """The recipe called ``name``, or the function of a file, ``path.py:function``.
+
+    Raises:
+        InputError: no such recipe (the nearest is named), file or function; a file that fails to load.
+    """
+    path, _, function = name.rpartition(":")
+    if path.endswith(".py") or name.endswith(".py"):
+        return _from_file(Path(path if path.endswith(".py") else name), function if path.endswith(".py") else "")
+    known = names()
+    if name not in known:
+        raise InputError(f'unknown recipe "{name}"; {nearest(name, known)}')
+    return known[name]
+
+
+def summary(function: Callable[..., object]) -> str:
+    """The first line of its docstring."""
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def _recipes_of(module: ModuleType) -> dict[str, RecipeFunction]:
+    """The public functions defined in a module whose return annotation is Recipe."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and not name.startswith("_")
+        and value.__module__ == module.__name__
+        and value.__annotations__.get("return") in ("Recipe", Recipe)
+    }
+
+
+def _from_file(path: Path, function: str) -> RecipeFunction:
+    if not path.is_file():
+        raise InputError(f"no recipe file {path}")
+    spec = importlib.util.spec_from_file_location(f"vaekit_recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickling look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{path} could not be loaded: {type(error).__name__}: {error}") from error
+    recipes = _recipes_of(module)
+    if not function and len(recipes) == 1:
+        return next(iter(recipes.values()))
+    if function not in recipes:
+        raise InputError(
+            f'{path} has no recipe "{function}": a recipe is a function whose return annotation is Recipe; '
+            + (nearest(function, recipes) if recipes else "it has none")
+        )
+    return recipes[function]

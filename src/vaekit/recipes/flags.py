@@ -1,0 +1,116 @@
+"""A recipe's signature as its flags: ``--latent 64 --widths 32,64 --no-augment``."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from vaekit.errors import InputError, nearest
+from vaekit.recipes.core import RecipeFunction
+
+__all__ = ["complete", "describe", "parse"]
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+
+
+def parse(function: RecipeFunction, tokens: Sequence[str], *, also: Sequence[str] = ()) -> dict[str, Any]:
+    """``["--latent", "64", "--lr=1e-4"]`` -> ``{"latent": 64, "lr": 1e-4}``, typed by the function's annotations.
+
+    Args:
+        function: the recipe.
+        tokens: the words of the command line.
+        also: flags that are not the recipe's, only to name the nearest to an unknown one.
+
+    Raises:
+        InputError: an unknown flag (the nearest is named), a missing value, a value of another type.
+
+    >>> def recipe(latent: int = 20, lr: float = 1e-3, deep: bool = False): ...
+    >>> parse(recipe, ["--latent", "64", "--lr=1e-4", "--deep"])
+    {'latent': 64, 'lr': 0.0001, 'deep': True}
+    """
+    kinds = _kinds(function)
+    found: dict[str, Any] = {}
+    rest = list(tokens)
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("--"):
+            raise InputError(f'"{token}" stands where a flag should; flags are {_flags(kinds)}')
+        flag, equals, value = token[2:].partition("=")
+        name = flag.replace("-", "_")
+        if kinds.get(name) is bool and not equals:
+            value = "true"
+        elif name.startswith("no_") and kinds.get(name[3:]) is bool and not equals:
+            name, value = name[3:], "false"
+        elif name in kinds and not equals:
+            if not rest:
+                raise InputError(f"--{flag} needs a value")
+            value = rest.pop(0)
+        if name not in kinds:
+            raise InputError(f"unknown flag --{flag}; " + nearest(f"--{flag}", [*also, *(f"--{k.replace('_', '-')}" for k in kinds)]))
+        if name in found:
+            raise InputError(f"--{flag} is given twice")
+        found[name] = _convert(flag, kinds[name], value)
+    return found
+
+
+def complete(function: RecipeFunction, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``arguments`` with the function's defaults filled in.
+
+    Raises:
+        InputError: an unknown name, or a parameter without default that is not given.
+    """
+    parameters = inspect.signature(function).parameters
+    for name in arguments:
+        if name not in parameters:
+            raise InputError(f'unknown argument "{name}"; {nearest(name, parameters)}')
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise InputError(f"--{name.replace('_', '-')} is needed: this recipe has no default for it")
+    return {name: arguments.get(name, parameter.default) for name, parameter in parameters.items()}
+
+
+def describe(function: RecipeFunction) -> str:
+    """Help: the docstring and every flag with its default."""
+    lines = [inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")[0], "", "Flags of this recipe:"]
+    help_of = _help(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        default = "" if parameter.default is parameter.empty else f" (default {parameter.default})"
+        lines.append(f"  --{name.replace('_', '-'):<16} {help_of.get(name, '')}{default}")
+    return "\n".join(lines)
+
+
+def _help(function: Callable[..., object]) -> dict[str, str]:
+    """Parameter -> its line in the docstring's ``Args:`` section."""
+    _, _, section = inspect.cleandoc(function.__doc__ or "").partition("Args:\n")
+    pairs = (line.strip().partition(": ") for line in section.splitlines() if line.startswith("    "))
+    return {name: text for name, _, text in pairs}
+
+
+def _kinds(function: RecipeFunction) -> dict[str, Any]:
+    hints = get_type_hints(function)
+    return {name: hints.get(name, str) for name in inspect.signature(function).parameters}
+
+
+def _flags(kinds: Mapping[str, Any]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in kinds) or "none"
+
+
+def _convert(flag: str, kind: Any, value: str) -> Any:
+    if get_origin(kind) is tuple:
+        return tuple(_convert(flag, get_args(kind)[0], part) for part in value.split(","))
+    options = [option for option in get_args(kind) if option is not NoneType] or [kind]
+    if NoneType in get_args(kind) and value.lower() == "none":
+        return None
+    kind = options[0]
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[value.lower()]
+        converted = kind(value)
+    except (ValueError, KeyError):
+        raise InputError(f'--{flag} takes {WORDS.get(kind, kind.__name__)}, not "{value}"') from None
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise InputError(f'--{flag} takes a finite number, not "{value}"')
+    return converted

@@ -1,0 +1,181 @@
+"""The report of a run: its figures, its numbers with their errors, and a sentence on each thing that looks wrong, in one HTML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaekit import viz
+from vaekit.data.core import DataSet, Split
+from vaekit.dist import DiagGaussian, centre
+from vaekit.errors import InputError
+from vaekit.evaluate import ACTIVE, Evaluation, Latents, advise, evaluate, latents, residuals
+from vaekit.evaluate.passes import device_of, observing
+from vaekit.files import explained, write_bytes
+from vaekit.models.core import LatentModel, at_centre, from_p, given
+from vaekit.recipes.core import Recipe
+from vaekit.runs import Run
+from vaekit.train.logs import read_csv
+from vaekit.viz import Figure, Findings, Number, Picture, Section, Table
+
+__all__ = ["write_report"]
+
+QUICK = 16
+"""Importance samples of the estimate that a report makes where nobody has evaluated yet."""
+EXAMPLES = 1000
+"""Examples, at most, behind the comparison with the training data and the residuals."""
+POINTS = 5000
+"""Examples, at most, in the latent map."""
+
+
+def write_report(run: Run, recipe: Recipe, evaluations: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Figures to ``figures/``, all of it to ``report.html``; the path of the page."""
+    model, data = recipe.model, recipe.data()
+    kept = evaluations.get("test")
+    test = evaluate(model, data.test, samples=QUICK) if kept is None else _evaluation(kept)
+    train = evaluate(model, _head(data.train, EXAMPLES), samples=1)
+    map_ = latents(model, _head(data.test, POINTS))
+    findings = advise(test, train=train, latents=map_, residuals=residuals(model, _head(data.test, EXAMPLES)))
+    how = f"{test.samples} importance samples for each of {test.examples} test examples" + (
+        f"; a quick look, run: vaekit evaluate {run.path}" if kept is None else ""
+    )
+    pictures = []
+    with explained(run.figures):
+        run.figures.mkdir(exist_ok=True)
+    for name, figure, caption, alt in _drawings(run, model, data, map_):
+        image = viz.png(figure)
+        write_bytes(run.figures / f"{name}.png", image)
+        pictures.append(Picture(image, caption, alt))
+    sections = [
+        Section("What stands out", items=[Findings(findings)] if findings else ["Nothing looks wrong."]),
+        Section("Numbers", f"Nats per example, from {how}. ± is the standard error over examples.", [_numbers(test, train)]),
+        Section("Pictures", items=pictures),
+        Section("Settings", f"Made by: {run.config.command}", list(_settings(run, recipe))),
+    ]
+    page = viz.page(f"{run.config.recipe} · {run.name}", sections=sections, command=f"vaekit report {run.path}")
+    path = run.path / "report.html"
+    write_bytes(path, page.encode())
+    return path
+
+
+def _numbers(test: Evaluation, train: Evaluation) -> Table:
+    rows: list[list[Any]] = [
+        ["negative log-likelihood, at most", Number(test.nll, test.nll_se, "nats")],
+        ["evidence lower bound", Number(test.elbo, test.elbo_se, "nats")],
+        ["evidence lower bound on training data", Number(train.elbo, train.elbo_se, "nats")],
+        ["reconstruction term E log p(x | z)", Number(test.log_px, test.log_px_se, "nats")],
+    ]
+    one = len(test.rates) == 1
+    for n, (rate, se) in enumerate(zip(test.rates, test.rates_se, strict=True)):
+        rows.append(["KL(q(z | x) ‖ p(z))" if one else f"KL of level {n}, from the top", Number(rate, se, "nats")])
+    rows += [
+        ["bits per dimension, at most", Number(test.bits_per_dim, None, "bits")],
+        ["effective sample size", f"{test.ess:.1f} of {test.samples}"],
+        ["active latent dimensions", f"{test.active_units} of {test.latent_dim}"],
+    ]
+    return Table(["quantity", "value"], rows)
+
+
+def _settings(run: Run, recipe: Recipe) -> Iterator[Table]:
+    t, config = recipe.training, run.config
+    rows = [[name, str(value)] for name, value in config.arguments.items()]
+    yield Table(["recipe", config.recipe], [*rows, ["seed", config.seed], ["precision", config.precision]])
+    parameters = sum(p.numel() for p in recipe.model.parameters())
+    yield Table(
+        ["training", ""],
+        [
+            ["objective", type(recipe.objective).__name__],
+            ["epochs", t.epochs],
+            ["batch size", t.batch_size],
+            ["parameters", f"{parameters:,}"],
+            ["state", config.state],
+            ["made", config.created],
+            *[[name, version] for name, version in (config.versions or {}).items()],
+        ],
+    )
+
+
+Drawing = tuple[str, Figure, str, str]
+"""Name of the file, figure, caption, and words for those who cannot see it."""
+
+
+def _drawings(run: Run, model: LatentModel, data: DataSet, map_: Latents) -> Iterator[Drawing]:
+    if len(data.shape) == 3 and data.shape[0] in (1, 3):
+        yield from _image_drawings(model, data)
+    label = None if data.test.label is None else data.test.label[: len(map_.z)]
+    caption = "Posterior means of the test set" + (", first two principal components" if map_.z.shape[1] > 2 else "")
+    yield (
+        "latents",
+        viz.scatter(map_.z, label=label, label_names=data.label_names),
+        caption,
+        "Scatter plot of the test set in latent space.",
+    )
+    if map_.kl is not None:
+        yield "kl", viz.kl_bars(map_.kl, threshold=ACTIVE), "KL of each latent dimension", "Bars of the KL of each latent dimension."
+    rows = read_csv(run.path / "metrics.csv")
+    if rows:
+        columns = {name: [row.get(name, math.nan) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+        yield "curves", viz.curves(columns), "Every term of the bound while training", "Curves of each term over the steps of training."
+
+
+def _image_drawings(model: LatentModel, data: DataSet) -> Iterator[Drawing]:
+    device = device_of(model)
+    with observing(model, 0):
+        batch = _head(data.test, 16).batch(torch.arange(min(16, len(data.test)))).to(device)
+        pairs = viz.pairs(batch.x.cpu(), model.reconstruct(batch).cpu())
+        yield "reconstructions", pairs, "Test examples and their reconstructions", "Originals and below each its reconstruction."
+        sheet = viz.sheet(model.sample(64).cpu(), gap=4 if data.shape[-1] < 16 else 1)
+        yield "samples", sheet, "Samples from the prior, decoded", "Sheet of 64 generated images."
+        if len(data.test) > 1:
+            strips = viz.strips(_interpolations(model, data.test, device))
+            yield "interpolations", strips, "Straight lines in latent space between pairs of test examples", "Rows of images that change."
+        grid = _manifold(model, device)
+        if grid is not None:
+            manifold = viz.manifold(grid[0], quantiles=grid[1])
+            yield "manifold", manifold, "The decoder over the prior's quantiles, 2% to 98%", "Grid of images over two latent dimensions."
+
+
+def _interpolations(model: LatentModel, split: Split, device: torch.device, rows: int = 5, steps: int = 9) -> Tensor:
+    """Pairs of examples with the decoded line between their latents, all levels moving together, ``[rows, steps + 2, C, H, W]``."""
+    rows = min(rows, len(split) // 2)
+    batch = split.batch(torch.arange(2 * rows)).to(device)
+    t = torch.linspace(0, 1, steps, device=device)
+    lines = []
+    for z in model.trace(at_centre(), batch).z:
+        a, b = z[0, 0::2].unsqueeze(1), z[0, 1::2].unsqueeze(1)
+        lines.append(torch.lerp(a, b, t.view(1, -1, *[1] * (a.dim() - 2))).flatten(0, 1).unsqueeze(0))
+    decoded = centre(model.trace(given(lines)).px)[0].unflatten(0, (rows, steps))
+    x = batch.x.unflatten(0, (rows, 2))
+    return torch.cat([x[:, :1], decoded, x[:, 1:]], 1).cpu()
+
+
+def _manifold(model: LatentModel, device: torch.device, n: int = 15) -> tuple[Tensor, Tensor] | None:
+    """The decoder on a grid of the prior's quantiles, ``[n, n, C, H, W]``, where that is a standard normal in two dimensions."""
+    levels = model.trace(from_p(1, 1)).levels
+    p = levels[0].p
+    if len(levels) != 1 or not isinstance(p, DiagGaussian) or p.event_shape != (2,) or p.mean.any() or p.log_scale.any():
+        return None
+    quantiles = torch.special.ndtri(torch.linspace(0.02, 0.98, n, device=device))
+    z = torch.cartesian_prod(quantiles, quantiles).unsqueeze(0)
+    return centre(model.trace(given(z)).px)[0].unflatten(0, (n, n)).cpu(), quantiles.cpu()
+
+
+def _head(split: Split, n: int) -> Split:
+    return split.head(min(n, len(split)))
+
+
+def _evaluation(kept: Mapping[str, Any]) -> Evaluation:
+    """What ``evaluation.json`` holds, as the numbers that were written: JSON has no NaN and no tuples."""
+
+    def back(value: Any) -> Any:
+        return tuple(map(back, value)) if isinstance(value, list) else math.nan if value is None else value
+
+    try:
+        return Evaluation(**{key: back(value) for key, value in kept.items()})
+    except TypeError as error:
+        raise InputError(f"evaluation.json is damaged ({error}): remove it and run vaekit evaluate again") from error

@@ -1,0 +1,156 @@
+"""A run folder: everything that rebuilds a trained model, and nothing that has to be trusted to read it.
+
+::
+
+    run.json             recipe, arguments, seed, versions, state; format 1
+    recipe.py            a copy of the recipe's file, where it came from outside the package
+    model.safetensors    the weights to use: the average where one is kept, the best where training stopped early
+    checkpoints/         the last few, for --resume
+    metrics.csv, log.txt every term of the bound, epoch by epoch
+    evaluation.json      written by ``vaekit evaluate``
+    figures/, report.html
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vaekit import __version__
+from vaekit.errors import InputError
+from vaekit.files import explained, write_json
+
+__all__ = ["FORMAT", "Config", "Run", "create", "open_run"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """What ``run.json`` holds. ``arguments`` are all of the recipe's, the defaults too, so that a later default changes no old run."""
+
+    recipe: str
+    arguments: Mapping[str, Any]
+    seed: int
+    precision: str
+    format: int = FORMAT
+    state: str = "training"
+    command: str = ""
+    created: str = ""
+    versions: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its configuration."""
+
+    path: Path
+    config: Config
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @property
+    def outside(self) -> Path | None:
+        """The copied file of a recipe from outside the package."""
+        path = self.path / "recipe.py"
+        return path if path.is_file() else None
+
+    def save(self, **changes: Any) -> Run:
+        """Write ``run.json`` with these fields changed; the run as it is then."""
+        run = Run(self.path, replace(self.config, **changes))
+        write_json(self.path / "run.json", asdict(run.config))
+        return run
+
+
+def create(config: Config, *, out: Path | None, source: Path | None = None, root: Path = Path("runs")) -> Run:
+    """Make a new run folder: ``out``, which must not exist yet or be empty, or the next free ``runs/<recipe>-<n>``.
+
+    Args:
+        config: what the run is.
+        out: where; None for the next free number.
+        source: the file of a recipe from outside the package, copied into the folder.
+        root: where numbered runs go.
+
+    Raises:
+        InputError: ``out`` holds something already; the folder cannot be made.
+    """
+    path = _next(root, config.recipe) if out is None else _claim(out)
+    if source is not None:
+        with explained(path):
+            shutil.copyfile(source, path / "recipe.py")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Run(path, config).save(created=now, versions=versions())
+
+
+def open_run(path: Path) -> Run:
+    """Read ``run.json`` of an existing run folder.
+
+    Raises:
+        InputError: no such folder, no or a damaged ``run.json``, a folder of another format.
+    """
+    file = path / "run.json"
+    if not path.is_dir():
+        raise InputError(f"no run folder {path}")
+    if not file.is_file():
+        raise InputError(f"{path} is not a run folder: it has no run.json")
+    try:
+        raw = json.loads(file.read_text())
+        found = raw["format"]
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is damaged ({type(error).__name__}: {error}): restore it, or train again") from error
+    if found != FORMAT:
+        raise InputError(f"{path} was written in run format {found}, this is vaekit {__version__}, which reads format {FORMAT}")
+    try:
+        arguments = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in raw["arguments"].items()
+        }  # JSON has no tuples
+        return Run(path, Config(**raw | {"arguments": arguments}))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{file} is damaged ({type(error).__name__}: {error}): restore it, or train again") from error
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    from importlib.metadata import version
+
+    packages = {name: version(name) for name in ("torch", "numpy", "lightning", "zuko", "safetensors")}
+    return {"vaekit": __version__, "python": platform.python_version(), **packages}
+
+
+def _next(root: Path, recipe: str) -> Path:
+    stem = "".join(c if c.isalnum() else "-" for c in recipe.rpartition("/")[2].replace(".py", "")).strip("-") or "run"
+    with explained(root):
+        root.mkdir(parents=True, exist_ok=True)
+        for n in range(1, 1_000_000):
+            path = root / f"{stem}-{n}"
+            try:
+                path.mkdir()  # making it is claiming it: two runs started at once get two numbers
+            except FileExistsError:
+                continue
+            return path
+    raise InputError(f"{root} is full of runs called {stem}-<n>: choose another place with --out")
+
+
+def _claim(out: Path) -> Path:
+    with explained(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            hint = "add --resume to continue it, or choose another --out" if (out / "run.json").exists() else "choose another --out"
+            raise InputError(f"{out} already holds something, and a run never overwrites: {hint}")
+        out.mkdir(parents=True, exist_ok=True)
+    return out

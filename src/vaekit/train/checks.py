@@ -1,0 +1,184 @@
+"""What is looked at before the first step, so that a mistake costs a second and not a night.
+
+Each of these would otherwise run: a likelihood gives some number for data outside its support, tensors of other shapes broadcast, and a
+warm-up that is longer than the run leaves its weight below the one that was meant.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+from torch.distributions import Distribution, constraints
+
+from vaekit.data.core import Split
+from vaekit.dist import describe
+from vaekit.errors import InputError
+from vaekit.models.core import LatentModel
+from vaekit.objectives.core import Objective
+from vaekit.objectives.rates import Penalty
+from vaekit.types import Batch
+
+__all__ = ["check_batches", "check_bound", "check_data", "check_model", "check_warm_up"]
+
+CHUNK = 2**24  # values looked at at a time: 64 MiB
+
+
+def check_model(model: nn.Module, precision: str) -> None:
+    """Something to train, in the precision that is asked for, and finite.
+
+    Raises:
+        InputError: otherwise.
+    """
+    named = dict(model.named_parameters())
+    if not any(p.requires_grad for p in named.values()):
+        raise InputError("the model has no parameter to train: all are frozen, or there are none")
+    for name, p in named.items():
+        if p.dtype != torch.float32 and precision != "64-true":
+            raise InputError(
+                f'{name} is {str(p.dtype)[6:]} and precision "{precision}" means float32: call model.float(), or take "64-true"'
+            )
+        if not bool(p.isfinite().all()):
+            raise InputError(f"{name} holds NaN or infinite values before the first step: build the model anew, or load other weights")
+
+
+def check_batches(model: nn.Module, rows: int, batch_size: int) -> None:
+    """No batch of a single row where that has no variance to normalise by.
+
+    Raises:
+        InputError: otherwise.
+    """
+    if min(rows, (rows - 1) % batch_size + 1) == 1 and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
+        raise InputError(
+            f"{rows} training rows in batches of {batch_size} leave one row alone in the last one, which batch normalisation cannot take: "
+            "choose another batch_size"
+        )
+
+
+def check_data(model: LatentModel, splits: Mapping[str, Split]) -> None:
+    """Every row of every split can be scored by p(x | z): the shapes agree and the values lie in its support.
+
+    Draws from the global random generator. The model must be in evaluation mode.
+
+    Raises:
+        InputError: otherwise, with the range of the data, what the likelihood scores, and what to do.
+    """
+    first = next(model.parameters())
+    for name, split in splits.items():
+        row = split.batch(torch.zeros(1, dtype=torch.int64)).to(first.device)
+        px = _likelihood(model, row._replace(x=row.x.to(first.dtype)), name)
+        if px.event_shape != row.x.shape[1:]:
+            raise InputError(
+                f"{name} rows have shape {list(row.x.shape[1:])} and p(x | z), {describe(px)}, scores {list(px.event_shape)}: "
+                "give the likelihood's head the shape of the data"
+            )
+        if not all(_scored(px, rows.to(first.device)) for rows in _chunks(split)):
+            raise InputError(_outside(px, split, name))
+
+
+def _chunks(split: Split) -> Iterator[Batch]:
+    size = max(1, CHUNK // split.shape.numel())
+    return (split.batch(index) for index in torch.arange(len(split)).split(size))
+
+
+def _likelihood(model: LatentModel, row: Batch, name: str) -> Distribution:
+    try:
+        with torch.no_grad():
+            return model.infer(row).px
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the model cannot take {name} rows of shape {list(row.x.shape[1:])} ({reason}): "
+            "build its first layer for that shape, or reshape the data"
+        ) from error
+
+
+def _scored(px: Distribution, rows: Batch) -> bool:
+    """Whether all observed entries are finite and in the support."""
+    x, mask = rows.x, rows.mask
+    seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
+    if not bool((x.isfinite() | ~seen).all()):
+        return False
+    support = _support(px)
+    if support is None:
+        return True
+    if isinstance(support, constraints.independent) and support.base_constraint.event_dim == 0:
+        return bool((support.base_constraint.check(x.masked_fill(~seen, 0)) | ~seen).all())
+    # a constraint on whole rows (a simplex) says nothing about a row that is partly missing
+    fine = support.check(x)
+    return bool(fine.all()) if mask is None else True
+
+
+def _support(px: Distribution) -> constraints.Constraint | None:
+    try:
+        return px.support
+    except NotImplementedError:  # a distribution that does not say
+        return None
+
+
+def _outside(px: Distribution, split: Split, name: str) -> str:
+    """The message for data that cannot be scored."""
+    low, high, broken = float("inf"), float("-inf"), 0
+    for rows in _chunks(split):
+        x = rows.x if rows.mask is None else rows.x[rows.mask]
+        broken += int((~x.isfinite()).sum())
+        x = x[x.isfinite()]
+        low, high = (min(low, float(x.min())), max(high, float(x.max()))) if x.numel() else (low, high)
+    if broken:
+        return f"the {name} data hold {broken} values that are NaN or infinite: clean them, or mark them missing with a mask"
+    scores, unit = _words(_support(px))
+    if unit and low >= 0 and 1 < high <= 255:
+        advice = "divide the data by 255, or pass them as uint8"
+    elif unit and low >= 0 and high <= 1:
+        advice = "binarise the data (vaekit.data.binarise), or choose a likelihood for values in [0, 1]"
+    else:
+        advice = "rescale the data, or choose a likelihood for such values"
+    return f"the {name} data lie in [{low:g}, {high:g}] and p(x | z), {describe(px)}, scores {scores}: {advice}"
+
+
+def _words(support: constraints.Constraint | None) -> tuple[str, bool]:
+    """What a support holds, and whether that is some part of [0, 1]."""
+    base = support.base_constraint if isinstance(support, constraints.independent) else support
+    if base is constraints.boolean:
+        return "0 and 1", True
+    if isinstance(base, constraints.interval):
+        low, high = float(torch.as_tensor(base.lower_bound).min()), float(torch.as_tensor(base.upper_bound).max())
+        return f"values in [{low:g}, {high:g}]", (low, high) == (0, 1)
+    names: dict[object, str] = {
+        constraints.nonnegative_integer: "counts 0, 1, 2, ...",
+        constraints.positive: "positive values",
+        constraints.real: "finite values",
+    }
+    return names.get(base, str(base)), False
+
+
+def check_bound(model: LatentModel, objective: Objective, valid: Split | None) -> None:
+    """Early stopping has something to go by. Draws from the global random generator.
+
+    Raises:
+        InputError: no validation data, or an objective without a bound.
+    """
+    if valid is None:
+        raise InputError("patience stops on the validation bound and the data have no validation split: hold one out, or set patience=None")
+    first = next(model.parameters())
+    batch = valid.batch(torch.arange(min(len(valid), 8))).to(first.device)
+    with torch.no_grad():
+        loss = objective(model, batch._replace(x=batch.x.to(first.dtype)), 0)
+    if loss.bound is None:
+        raise InputError(f"patience stops on the validation bound and {type(objective).__name__} has none: set patience=None")
+
+
+def check_warm_up(objective: Objective, steps: int) -> None:
+    """Warn where a weight of the rate is still on its way when the run ends."""
+    for penalty in (module for module in objective.modules() if isinstance(module, Penalty)):
+        for schedule in penalty.schedules:
+            if schedule.settled is not None and schedule.settled > steps:
+                warnings.warn(
+                    f"{type(penalty).__name__}: its schedule settles at step {schedule.settled} and the run ends at step {steps}, "
+                    f"where it is {schedule(steps - 1):.4g} and not yet {schedule(schedule.settled):.4g}: train longer or warm up faster",
+                    stacklevel=3,
+                )

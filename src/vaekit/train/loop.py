@@ -1,0 +1,294 @@
+"""The training loop. Everything that it needs to remember is a `Run`; everything else is recomputed, so that resuming is exact."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from vaekit.data.core import DataSet, Split
+from vaekit.errors import InputError, NonFiniteError
+from vaekit.models.core import LatentModel
+from vaekit.objectives.core import Loss, Objective
+from vaekit.objectives.elbo import ELBO
+from vaekit.objectives.rates import Penalty
+from vaekit.train.checkpoint import Checkpoints, save_weights
+from vaekit.train.checks import check_batches, check_bound, check_data, check_model, check_warm_up
+from vaekit.train.ema import EMA
+from vaekit.train.fabric import single_device
+from vaekit.train.logs import CSV, Logger, TextLog, read_csv
+from vaekit.train.meter import Meter
+from vaekit.train.nonfinite import explain
+from vaekit.train.process import Interrupted, interruptible, locked
+from vaekit.train.progress import Clock, progress_for
+from vaekit.train.run import Run, permutation, restore_noise, seed_noise
+from vaekit.train.settings import Training
+from vaekit.train.step import Step
+from vaekit.types import Batch
+
+__all__ = ["Fitted", "fit"]
+
+CHECK_EVERY = {"cpu": 1, "cuda": 64}
+"""Steps between two looks at whether all is finite. On a GPU each look waits for it, so there the run goes on without looking, keeps a
+copy of its state, and if something was not finite goes back to the copy and repeats those steps one look at a time."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` returns.
+
+    Attributes:
+        model: the model that was given, in evaluation mode, with its final weights: those of the best validation epoch where there is
+            patience, averaged where there is an EMA.
+        history: one row per epoch: ``train/bound``, ``train/log_px``, ``train/rate_0``, ..., ``valid/bound``, ...; nats.
+        step: optimiser steps done.
+        best_step: the step of the best validation bound, None without validation data.
+        seconds: wall time, over all parts of a resumed run.
+    """
+
+    model: LatentModel
+    history: list[dict[str, float]]
+    step: int
+    best_step: int | None
+    seconds: float
+
+
+def fit(
+    model: LatentModel,
+    data: DataSet | Split,
+    *,
+    objective: Objective | None = None,
+    training: Training | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
+    loggers: Sequence[Logger] = (),
+    progress: bool = True,
+) -> Fitted:
+    """Train a model in place: minimise the batch mean of the objective's surrogate, report its bound.
+
+    Args:
+        model: any `LatentModel`; its weights as they are are the start.
+        data: a data set (its validation split is evaluated after every epoch, in evaluation mode and with the same noise each time), or
+            a split to train on.
+        objective: default ``ELBO()``.
+        training: how; default ``Training()``.
+        out: a folder for checkpoints, ``metrics.csv``, ``log.txt`` and at the end ``model.safetensors``; None keeps all in memory.
+        resume: go on from the newest checkpoint in ``out``; the end is the same, bit for bit, as without the interruption.
+        loggers: other places for each epoch's row, such as `TensorBoard`.
+        progress: show a bar on stderr (plain lines where stderr is no terminal).
+
+    Raises:
+        InputError: data that the model cannot score, settings that contradict each other or the data, a folder with another run in it.
+        NonFiniteError: a term or gradient became NaN or infinite; the message says where first. The weights are those before that step.
+        Interrupted: Ctrl-C or SIGTERM; a checkpoint was written.
+
+    The caller's random generators are left as they were.
+
+    >>> from vaekit import Conditional, VAE, heads, priors
+    >>> _ = torch.manual_seed(0)
+    >>> model = VAE(
+    ...     priors.StandardNormal(2),
+    ...     Conditional(torch.nn.Linear(6, 4), heads.Gaussian(2)),
+    ...     Conditional(torch.nn.Linear(2, 12), heads.Gaussian(6)),
+    ... )
+    >>> fitted = fit(model, Split(torch.randn(64, 6)), training=Training(epochs=2, batch_size=16), progress=False)
+    >>> fitted.step, list(fitted.history[-1])[:6]
+    (8, ['epoch', 'step', 'train/surrogate', 'train/grad_norm', 'train/bound', 'train/log_px'])
+    """
+    objective = ELBO() if objective is None else objective
+    training = Training() if training is None else training
+    device = training.torch_device()
+    splits = {"training": data} if isinstance(data, Split) else {"training": data.train, "validation": data.valid, "test": data.test}
+    present = {name: split for name, split in splits.items() if split is not None}
+    rows = len(present["training"])
+    batches = -(-rows // training.batch_size)
+    check_model(model, training.precision)
+    check_batches(model, rows, training.batch_size)
+    check_warm_up(objective, training.epochs * batches)
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        seed_noise(training.seed, device)
+        module = Step(model, objective).eval()
+        check_data(model, present)
+        if training.patience is not None:
+            check_bound(model, objective, present.get("validation"))
+        folder = None if out is None else Path(out)
+        store = None
+        if folder is not None:
+            stack.enter_context(locked(folder))
+            store = Checkpoints(folder / "checkpoints", training.keep)
+            loggers = [CSV(folder / "metrics.csv"), TextLog(folder / "log.txt"), *loggers]
+
+        fabric = single_device(training, device)
+        forward = fabric.setup_module(module)
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        bare = training.optimiser(parameters)  # only now that the module has moved: Adagrad makes its state at once
+        optimiser = fabric.setup_optimizers(bare)
+        identity = training.identity() | {"objective": type(objective).__name__, "rows": rows}
+        run = Run(module, bare, EMA(module, training.ema) if training.ema else None, device, identity)
+        seed_noise(training.seed, device)
+        resumed = _resume(run, store, resume)
+        for logger in loggers:
+            stack.callback(logger.close)
+            logger.begin(run.at.step)
+        history = [] if folder is None else read_csv(folder / "metrics.csv")
+        train, valid = present["training"].to(device), present["validation"].to(device) if "validation" in present else None
+
+        clock = Clock(60 * training.checkpoint_minutes)
+        started = time.monotonic() - run.at.seconds
+
+        def save() -> Path | None:
+            run.at.seconds = time.monotonic() - started
+            broken = run.broken()
+            if broken is not None:
+                what = f"{broken} is NaN or infinite after the update, though its gradient was finite; lower the learning rate"
+                raise NonFiniteError(f"step {run.at.step - 1}: {what}; {_kept(store)}")
+            path = None if store is None else store.save(run.at.step, *run.state())
+            clock.reset()
+            return path
+
+        if not resumed:
+            save()
+        every = CHECK_EVERY[device.type]
+        bar = progress_for(epochs=training.epochs, steps=training.epochs * batches, start=run.at.step, show=progress)
+        stack.callback(bar.close)
+        bar_clock = Clock(bar.interval)
+        stop = stack.enter_context(interruptible())
+
+        while run.at.epoch < training.epochs and not (training.patience and run.at.stale >= training.patience):
+            module.train()
+            good = run.snapshot() if every > 1 else None
+            order = permutation(rows, training.seed, run.at.epoch).to(device)
+            for index in order.split(training.batch_size)[run.at.batch :]:
+                batch = train.batch(index)
+                noise = run.noise()
+                run.scale_rates(training.schedule(run.at.step))
+                loss: Loss = forward(batch, run.at.step)
+                optimiser.zero_grad()
+                fabric.backward(loss.surrogate.mean())
+                norm = _clip(parameters, training.clip)
+                run.meter.add(_values(loss, norm))
+
+                last, asked, due = run.at.batch == batches - 1, stop.asked, store is not None and clock.due()
+                look = last or asked or due or (run.at.step + 1) % every == 0
+                if look and not run.meter.finite(2 if loss.bound is None else 3):
+                    if good is None:
+                        restore_noise(noise, device)
+                        what = explain(module, forward, batch, run.at.step)
+                        where = f"step {run.at.step}, epoch {run.at.epoch + 1}"
+                        raise NonFiniteError(f"{where}: {what}; the weights were not updated; {_kept(store)}")
+                    run.restore(good, "the copy")
+                    every = 1
+                    break
+                optimiser.step()
+                if run.ema is not None:
+                    run.ema.update(run.at.step)
+                run.at.step += 1
+                run.at.batch += 1
+                if bar_clock.due():
+                    bar.refresh(run.at.epoch + 1, run.at.step, run.meter.means())
+                    bar_clock.reset()
+                if asked and not last:
+                    raise Interrupted(run.at.step, save())
+                if due and not last:  # at an epoch's end the row comes first
+                    save()
+                if look and good is not None:
+                    good = run.snapshot()
+            else:
+                run.at.epoch, run.at.batch, every = run.at.epoch + 1, 0, CHECK_EVERY[device.type]
+                row = {"epoch": run.at.epoch, "step": run.at.step} | _named("train", run.meter.means())
+                row |= {"train/lr": float(bare.param_groups[0]["lr"])} | _schedules(objective, run.at.step - 1)
+                run.meter = Meter()
+                if valid is not None:
+                    row |= _named("valid", _validate(run, forward, valid, training))
+                row["seconds"] = time.monotonic() - started
+                history.append(row)
+                for logger in loggers:
+                    logger.log(row)
+                bar.epoch(row)
+                path = save()
+                if stop.asked:
+                    raise Interrupted(run.at.step, path)
+
+        module.eval()
+        if run.best:
+            module.load_state_dict(run.best)
+        elif run.ema is not None:
+            run.ema.apply()
+        if folder is not None:
+            save_weights(model, folder / "model.safetensors")
+        return Fitted(model, history, run.at.step, run.at.best_step, run.at.seconds)
+
+
+def _resume(run: Run, store: Checkpoints | None, resume: bool) -> bool:
+    """Go to the newest checkpoint, if that is asked for and there is one."""
+    if store is None:
+        if resume:
+            raise InputError("resume=True needs the folder of the run: give out=")
+        return False
+    if not resume:
+        if store.paths():
+            raise InputError(f"{store.folder.parent} holds a run already: resume it (resume=True), or choose another folder")
+        return False
+    found = store.load()
+    if found is not None:
+        path, tensors, value = found
+        run.restore((tensors, value), str(path))
+    return found is not None
+
+
+def _validate(run: Run, forward: Callable[[Batch, int], Loss], split: Split, training: Training) -> dict[str, float]:
+    """Means over a split in evaluation mode, with the average of the weights where there is one. Training's noise goes on as if nothing
+    had been; validation's own is the same each time, so that two epochs differ by their weights alone."""
+    devices = [run.device] if run.device.type == "cuda" else []
+    averaged = nullcontext() if run.ema is None else run.ema.applied()
+    with torch.random.fork_rng(devices), torch.no_grad(), averaged:
+        seed_noise(training.seed, run.device)
+        run.module.eval()
+        meter = Meter()
+        for index in torch.arange(len(split), device=run.device).split(training.batch_size):
+            meter.add(_values(forward(split.batch(index), run.at.step)))
+        means = meter.means()
+        if "bound" in means:
+            run.judge(means["bound"], keep=training.patience is not None)
+    return means
+
+
+def _values(loss: Loss, norm: Tensor | None = None) -> dict[str, Tensor]:
+    """What is averaged over an epoch, the values that must stay finite first."""
+    values = {"surrogate": loss.surrogate}
+    if norm is not None:
+        values["grad_norm"] = norm
+    if loss.bound is not None:
+        values["bound"] = loss.bound
+    return values | dict(loss.logs)
+
+
+def _clip(parameters: Sequence[nn.Parameter], largest: float | None) -> Tensor:
+    """The global gradient norm before clipping; the gradients are clipped in place."""
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if largest is not None:
+        clip_grads_with_norm_(parameters, largest, norm)
+    return norm
+
+
+def _schedules(objective: Objective, step: int) -> dict[str, float]:
+    """The weights of the rate that change, as they were at a step."""
+    moving = [s for m in objective.modules() if isinstance(m, Penalty) for s in m.schedules if s.settled != 0]
+    return {f"train/schedule_{n}": schedule(step) for n, schedule in enumerate(moving)}
+
+
+def _named(part: str, means: dict[str, float]) -> dict[str, float]:
+    return {f"{part}/{name}": value for name, value in means.items()}
+
+
+def _kept(store: Checkpoints | None) -> str:
+    paths = [] if store is None else store.paths()
+    return f"the last good checkpoint is {paths[-1]}" if paths else "there is no checkpoint, because the run has no folder"

@@ -1,0 +1,115 @@
+"""What a person sees while training, on stderr: one bar in a terminal or notebook, plain lines where neither is there."""
+
+from __future__ import annotations
+
+import abc
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from vaekit.train.logs import row_line
+
+__all__ = ["Bar", "Lines", "Progress", "Silent", "progress_for"]
+
+
+class Progress(abc.ABC):
+    """Implementing a Progress: set ``interval``, the least seconds between two calls of ``refresh``, and write the three methods."""
+
+    interval: float
+
+    @abc.abstractmethod
+    def refresh(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
+        """Within epoch ``epoch`` (from 1) after ``step`` steps; ``means`` of the epoch so far."""
+
+    @abc.abstractmethod
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """At an epoch's end."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """At the end, or on the way out of an error."""
+
+
+class Silent(Progress):
+    """Nothing."""
+
+    interval = float("inf")
+
+    def refresh(self, epoch: int, step: int, means: Mapping[str, float]) -> None: ...
+
+    def epoch(self, row: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Lines(Progress):
+    """A line an epoch, and within a long epoch one every 30 seconds."""
+
+    interval = 30.0
+
+    def __init__(self, epochs: int, steps: int) -> None:
+        self.epochs = epochs
+        self.steps = steps
+
+    def refresh(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
+        name = "bound" if "bound" in means else "surrogate"
+        print(f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  train/{name} {means[name]:.2f}", file=sys.stderr, flush=True)
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        print(row_line(row, self.epochs), file=sys.stderr, flush=True)
+
+    def close(self) -> None: ...
+
+
+class Bar(Progress):
+    """One tqdm bar for the run: epoch, bound, steps a second."""
+
+    interval = 0.5
+
+    def __init__(self, epochs: int, steps: int, start: int) -> None:
+        from tqdm.auto import tqdm  # the widget in a notebook, text elsewhere
+
+        self.epochs = epochs
+        self.bar: Any = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, file=sys.stderr, mininterval=0)
+        self.valid: dict[str, str] = {}
+
+    def refresh(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
+        name = "bound" if "bound" in means else "surrogate"
+        self.bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
+        self.bar.set_postfix({name: f"{means[name]:.2f}"} | self.valid, refresh=False)
+        self.bar.update(step - self.bar.n)
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        if "valid/bound" in row:
+            self.valid = {"valid": f"{row['valid/bound']:.2f}"}
+        means = {name.removeprefix("train/"): value for name, value in row.items() if name.startswith("train/")}
+        self.refresh(int(row["epoch"]), int(row["step"]), means)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def progress_for(*, epochs: int, steps: int, start: int, show: bool) -> Progress:
+    """The one that fits where stderr goes. ``steps`` is the whole run's, ``start`` how many a resumed run has behind it."""
+    if not show:
+        return Silent()
+    if "ipykernel" in sys.modules or sys.stderr.isatty():
+        return Bar(epochs, steps, start)
+    return Lines(epochs, steps)
+
+
+class Clock:
+    """Says when an interval has passed; asking costs a tenth of a microsecond."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether ``seconds`` have passed since the last `reset`."""
+        return time.monotonic() - self.last >= self.seconds
+
+    def reset(self) -> None:
+        """Start the interval again."""
+        self.last = time.monotonic()

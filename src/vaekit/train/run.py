@@ -1,0 +1,151 @@
+"""Everything that changes while a model is trained, in one place: what a checkpoint holds, and nothing else does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vaekit.errors import InputError
+from vaekit.train.checkpoint import load_state, pack, unpack
+from vaekit.train.ema import EMA
+from vaekit.train.meter import Meter
+from vaekit.train.step import Step
+
+__all__ = ["Counters", "Run", "State", "permutation", "restore_noise", "seed_noise"]
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors by name, and a JSON value."""
+
+
+@dataclass
+class Counters:
+    """Where a run stands: epochs done, batches done in the current one, optimiser steps, seconds, and the best validation so far."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int | None = None
+    stale: int = 0  # epochs since the best
+
+
+@dataclass
+class Run:
+    """The state of a run. `state` and `restore` are each other's inverse, bit for bit."""
+
+    module: Step
+    optimiser: Optimizer
+    ema: EMA | None
+    device: torch.device
+    identity: dict[str, object]
+    at: Counters = field(default_factory=Counters)
+    meter: Meter = field(default_factory=Meter)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimiser.param_groups]
+        self.identity = self.identity | {"optimiser": f"{type(self.optimiser).__name__} {groups}"}
+        self.rates = [group["lr"] for group in self.optimiser.param_groups]  # before any schedule
+
+    def scale_rates(self, factor: float) -> None:
+        """Learning rate = the optimiser's own times the schedule's factor."""
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+    def noise(self) -> dict[str, Tensor]:
+        """The state of torch's global random generators."""
+        cpu = {"cpu": torch.get_rng_state()}
+        return cpu if self.device.type == "cpu" else cpu | {"cuda": torch.cuda.get_rng_state(self.device)}
+
+    def state(self) -> State:
+        """All of it, by reference: clone the tensors to keep them."""
+        tensors = {f"module/{name}": t for name, t in self.module.state_dict().items()}
+        if not all(isinstance(t, Tensor) for t in tensors.values()):
+            name = next(name for name, t in tensors.items() if not isinstance(t, Tensor))
+            raise InputError(f"{name} is a {type(tensors[name]).__name__}: a checkpoint holds tensors only, so keep it in a buffer")
+        if self.ema is not None:
+            tensors |= {f"ema/{name}": t for name, t in self.ema.average.items()}
+        if self.meter.total is not None:
+            tensors["sums"] = self.meter.total
+        tensors |= {f"best/{name}": t for name, t in self.best.items()}
+        tensors |= {f"noise/{name}": t for name, t in self.noise().items()}
+        return tensors, {
+            "optimiser": pack(self.optimiser.state_dict(), "optimiser", tensors),
+            "at": asdict(self.at),
+            "names": self.meter.names,
+            "count": self.meter.count,
+            "identity": self.identity,
+        }
+
+    def snapshot(self) -> State:
+        """`state`, on this device, with tensors of its own."""
+        tensors, value = self.state()
+        return {name: t.clone() for name, t in tensors.items()}, value
+
+    def restore(self, state: State, source: str) -> None:
+        """Go to a state.
+
+        Raises:
+            InputError: it is of another model, or of a run with other settings.
+        """
+        tensors, value = state
+        for name, mine in self.identity.items():
+            if value["identity"].get(name) != mine:
+                raise InputError(
+                    f"{source} was trained with {name} {value['identity'].get(name)} and is to go on with {mine}: "
+                    "a resumed run is the same run, so keep the setting, or start a new run"
+                )
+        load_state(self.module, _under("module/", tensors), source)
+        # load_state_dict would keep these very tensors, and training would then change the state it was given
+        self.optimiser.load_state_dict(unpack(value["optimiser"], {name: t.clone() for name, t in tensors.items()}))
+        if self.ema is not None:
+            self.ema.load(_under("ema/", tensors))
+        self.best = {name: t.to(self.device, copy=True) for name, t in _under("best/", tensors).items()}
+        total = tensors["sums"].to(self.device, copy=True) if "sums" in tensors else None
+        self.meter = Meter(tuple(value["names"]), total, value["count"])
+        self.at = Counters(**value["at"])
+        restore_noise(_under("noise/", tensors), self.device)
+
+    def broken(self) -> str | None:
+        """The first weight that is NaN or infinite; no checkpoint may hold one."""
+        return next((name for name, p in self.module.named_parameters() if not bool(p.isfinite().all())), None)
+
+    def judge(self, bound: float, keep: bool) -> None:
+        """A validation bound: the best so far, or not. ``keep`` the best's weights."""
+        if math.isfinite(bound) and (self.at.best is None or bound > self.at.best):
+            self.at.best, self.at.best_step, self.at.stale = bound, self.at.step, 0
+            self.best = {name: t.detach().clone() for name, t in self.module.state_dict().items()} if keep else {}
+        else:
+            self.at.stale += 1
+
+
+def seed_noise(seed: int, device: torch.device) -> None:
+    """Seed torch's global random generators: the CPU's and that of the one device in use."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def restore_noise(noise: dict[str, Tensor], device: torch.device) -> None:
+    """Set torch's global random generators."""
+    torch.set_rng_state(noise["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in noise:
+        torch.cuda.set_rng_state(noise["cuda"].cpu(), device)
+
+
+def permutation(n: int, seed: int, epoch: int) -> Tensor:
+    """The order of the rows in an epoch, ``[n]``: a function of the seed and the epoch alone, the same on every device."""
+    words = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(int(words[0])))
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

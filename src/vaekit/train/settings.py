@@ -1,0 +1,118 @@
+"""How to train, as a value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass, is_dataclass
+from functools import partial
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from vaekit.errors import InputError, nearest
+from vaekit.objectives.schedules import Constant, Schedule
+
+__all__ = ["PRECISIONS", "Training"]
+
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+"""What Fabric is asked for. float16 is not among them: its loss scaler skips steps with infinite gradients, which could then no longer
+be told from a model that has gone wrong; nor is pure bfloat16, which would round the data that the likelihood scores."""
+
+ADAM = partial(torch.optim.Adam, lr=1e-3)
+ALWAYS = Constant(1.0)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How `vaekit.fit` trains.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: examples a step; the last batch of an epoch may be smaller.
+        optimiser: parameters -> a torch optimiser; default ``functools.partial(torch.optim.Adam, lr=1e-3)``.
+        schedule: multiplies the optimiser's learning rate, a function of the step.
+        clip: largest global gradient norm, None for no clipping.
+        ema: decay d of an exponential moving average of the weights, theta_t = sum_{s<=t} (1 - d) d^(t-s) theta_s / (1 - d^t), which is
+            then what is validated and returned; None for none. The division removes the weight of the start, as in Adam.
+        patience: stop after this many epochs without a better validation bound, and return the best epoch's weights; None for never.
+        seed: of the order of the data and of all noise.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+        precision: "32-true", "64-true" or "bf16-mixed".
+        checkpoint_minutes: a checkpoint every so often, besides the one at each epoch's end; 0 for one after every step.
+        keep: how many checkpoints to keep.
+
+    Raises:
+        InputError: a value out of range.
+
+    >>> Training(epochs=0)
+    Traceback (most recent call last):
+    vaekit.errors.InputError: epochs=0: at least 1 is needed
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    _: KW_ONLY
+    optimiser: Callable[[Iterable[nn.Parameter]], Optimizer] = ADAM
+    schedule: Schedule = ALWAYS
+    clip: float | None = None
+    ema: float | None = None
+    patience: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "32-true"
+    checkpoint_minutes: float = 1.0
+    keep: int = 3
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("keep", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is None and name == "patience":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise InputError(f"{name}={value!r} is no whole number; at least {least} is needed")
+            if value < least:
+                raise InputError(f"{name}={value}: at least {least} is needed")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"ema={self.ema}: the decay lies between 0 and 1, as 0.999; None for no average")
+        if self.clip is not None and not self.clip > 0:
+            raise InputError(f"clip={self.clip}: the largest gradient norm is positive; None for no clipping")
+        if not self.checkpoint_minutes >= 0:
+            raise InputError(f"checkpoint_minutes={self.checkpoint_minutes}: minutes between checkpoints cannot be negative")
+        if not isinstance(self.schedule, Schedule):
+            raise InputError(f"schedule={self.schedule!r} is no Schedule; use vaekit.objectives.Cosine(1, 0, steps) or another of them")
+        if not callable(self.optimiser):
+            raise InputError(f"optimiser={self.optimiser!r} is no function; use functools.partial(torch.optim.Adam, lr=1e-3)")
+        if self.precision not in PRECISIONS:
+            raise InputError(f'unknown precision "{self.precision}"; {nearest(self.precision, PRECISIONS)}')
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is None:
+            raise InputError(f'unknown device "{self.device}"; choose from: auto, cpu, cuda, cuda:0, cuda:1 and so on')
+
+    def torch_device(self) -> torch.device:
+        """The device that is meant, with its index.
+
+        Raises:
+            InputError: it is not there.
+        """
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if self.device == "cpu" or (self.device == "auto" and count == 0):
+            return torch.device("cpu")
+        index = torch.device("cuda" if self.device == "auto" else self.device).index or 0
+        if index >= count:
+            seen = f"{count} CUDA device(s)" if count else "no CUDA device"
+            raise InputError(f'device "{self.device}" was asked for and torch sees {seen}; use "auto" or "cpu"')
+        return torch.device("cuda", index)
+
+    def identity(self) -> dict[str, object]:
+        """The settings that determine the numbers of a run, for JSON: resuming must not change them. (The optimiser is compared itself.)"""
+        # A schedule that is no dataclass would print its address, which is another in every process.
+        schedule = repr(self.schedule) if is_dataclass(self.schedule) else type(self.schedule).__name__
+        return {
+            "batch_size": self.batch_size,
+            "schedule": schedule,
+            "clip": self.clip,
+            "ema": self.ema,
+            "seed": self.seed,
+            "precision": self.precision,
+        }

@@ -1,0 +1,180 @@
+"""The components of the package, one row each. Every generic test runs over these tables; a new component is tested by its new row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import zuko
+from torch import Tensor, nn
+
+from vaekit import heads, priors
+from vaekit.conditional import Conditional
+from vaekit.nn import Layer, conv_decoder, conv_encoder, mlp, resnet_decoder, resnet_encoder
+from vaekit.types import Batch
+
+Rule = tuple[Tensor, Tensor]
+"""Points of one entry of x and the logarithms of their weights: all values with weight 1, or a quadrature."""
+
+
+def counting(*values: float) -> Rule:
+    return torch.tensor(values, dtype=torch.float64), torch.zeros(len(values), dtype=torch.float64)
+
+
+def trapezoid(low: float, high: float, n: int) -> Rule:
+    """Converges exponentially for smooth densities that vanish at both ends."""
+    x = torch.linspace(low, high, n, dtype=torch.float64)
+    return x, torch.full_like(x, (high - low) / (n - 1)).log()
+
+
+def legendre(n: int) -> Rule:
+    """Gauss-Legendre on [0, 1], by the eigenvalues of the Jacobi matrix (Golub and Welsch, 1969)."""
+    k = torch.arange(1, n, dtype=torch.float64)
+    off = k / (4 * k.square() - 1).sqrt()
+    x, v = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
+    return 0.5 * (x + 1), v[0].square().log()
+
+
+REAL = trapezoid(-14.0, 14.0, 225)
+UNIT = legendre(32)
+
+
+def levels(bins: int) -> Rule:
+    return counting(*[k / (bins - 1) for k in range(bins)])
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A likelihood head on a small event whose whole space can be summed over.
+
+    Attributes:
+        make: the head, in evaluation mode.
+        rule: points of each entry.
+        has_mean: ``mean`` is the exact mean.
+        factorises: masks of observed entries can be applied.
+    """
+
+    make: Callable[[], heads.Head]
+    rule: Rule
+    has_mean: bool = True
+    factorises: bool = True
+
+    def data(self, n: int) -> Tensor:
+        """n valid examples, ``[n, *event]`` float32, from torch's generator."""
+        values = self.rule[0]
+        values = values[values.abs() < 3].float()
+        return values[torch.randint(len(values), (n, *self.make().event_shape))]
+
+    def points(self) -> Rule:
+        """All of the space: ``[N, *event]`` and log-weights ``[N]``, float64."""
+        shape = self.make().event_shape
+        n = shape.numel() if isinstance(shape, torch.Size) else int(torch.tensor(shape).prod())
+        x = torch.cartesian_prod(*[self.rule[0]] * n).reshape(-1, *shape)
+        log_w = torch.cartesian_prod(*[self.rule[1]] * n).reshape(-1, n).sum(-1)
+        return x, log_w
+
+    def conditional(self, inputs: int) -> Conditional:
+        """p(x | z) for z of ``inputs`` dimensions."""
+        head = self.make()
+        return Conditional(nn.Linear(inputs, head.features), head)
+
+
+LIKELIHOODS: dict[str, Likelihood] = {
+    "bernoulli": Likelihood(lambda: heads.Bernoulli((1, 2, 2)), counting(0, 1)),
+    "continuous_bernoulli": Likelihood(lambda: heads.ContinuousBernoulli((1, 1, 2)), UNIT),
+    "gaussian": Likelihood(lambda: heads.Gaussian(2), REAL),
+    "gaussian_link_floor": Likelihood(lambda: heads.Gaussian((1, 1, 2), mean=nn.Sigmoid(), min_scale=0.4), REAL),
+    "gaussian_fixed": Likelihood(lambda: heads.GaussianFixed((1, 2), 0.7, mean=nn.Sigmoid()), REAL),
+    "gaussian_shared": Likelihood(lambda: heads.GaussianShared(2, scale=0.8, min_scale=0.1), REAL),
+    "gaussian_optimal": Likelihood(lambda: heads.GaussianOptimal(2).eval(), REAL),
+    "full_gaussian": Likelihood(lambda: heads.FullGaussian(2), REAL, factorises=False),
+    "mixture_gaussian": Likelihood(lambda: heads.MixtureGaussian(2, 3), REAL, factorises=False),
+    "categorical": Likelihood(lambda: heads.Categorical((2, 2), 3), counting(0, 1, 2), has_mean=False),
+    "discretised_logistic": Likelihood(lambda: heads.DiscretisedLogistic((1, 1, 2), bins=9), levels(9)),
+    "discretised_mixture_grey": Likelihood(
+        lambda: heads.DiscretisedLogisticMixture((1, 1, 2), components=3, bins=6), levels(6), has_mean=False
+    ),
+    "discretised_mixture_colour": Likelihood(
+        lambda: heads.DiscretisedLogisticMixture((3, 1, 2), components=2, bins=3), levels(3), has_mean=False
+    ),
+}
+
+
+def _posterior(make: Callable[[int], heads.Head]) -> Callable[[int, int], Conditional]:
+    def posterior(inputs: int, latent: int) -> Conditional:
+        head = make(latent)
+        return Conditional(nn.Linear(inputs, head.features), head)
+
+    return posterior
+
+
+def maf(inputs: int, latent: int) -> Conditional:
+    return Conditional(nn.Linear(inputs, 5), zuko.flows.MAF(latent, context=5, transforms=2, hidden_features=(16,)))
+
+
+def iaf(inputs: int, latent: int) -> Conditional:
+    flow = zuko.flows.MAF(latent, context=5, transforms=2, hidden_features=(16,))
+    return Conditional(nn.Linear(inputs, 5), zuko.flows.Flow(flow.transform.inv, flow.base))
+
+
+POSTERIORS: dict[str, Callable[[int, int], Conditional]] = {
+    "gaussian": _posterior(heads.Gaussian),
+    "full_gaussian": _posterior(heads.FullGaussian),
+    "mixture_gaussian": _posterior(lambda d: heads.MixtureGaussian(d, 3)),
+    "maf": maf,
+    "iaf": iaf,
+}
+"""(inputs, latent dimensions) -> q(z | x) for x ``[B, inputs]``; every one has reparameterised samples."""
+
+
+def _vamp(name: str, learn_weights: bool = False) -> Callable[[int], nn.Module]:
+    return lambda d: priors.VampPrior(POSTERIORS[name](6, d), torch.rand(4, 6), learn_weights=learn_weights)
+
+
+PRIORS: dict[str, Callable[[int], nn.Module]] = {
+    "standard_normal": priors.StandardNormal,
+    "diag_normal": priors.DiagNormal,
+    "full_normal": priors.FullNormal,
+    "gaussian_mixture": lambda d: priors.GaussianMixture(d, 3),
+    "vamp_gaussian": _vamp("gaussian", learn_weights=True),
+    "vamp_full_gaussian": _vamp("full_gaussian"),
+    "vamp_maf": _vamp("maf"),
+    "maf": lambda d: zuko.flows.MAF(d, transforms=2, hidden_features=(16,)),
+}
+"""latent dimensions -> p(z). The VampPriors have a posterior of their own, on inputs of 6 numbers."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A plain network with the shapes of one input and one output."""
+
+    make: Callable[[], nn.Module]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+NETWORKS: dict[str, Network] = {
+    "mlp": Network(lambda: mlp((1, 4, 5), [8, Layer(7, activation=nn.Tanh, norm=nn.BatchNorm1d, dropout=0.2)], 3), (1, 4, 5), (3,)),
+    "mlp_hidden": Network(lambda: mlp(6, [Layer(5, norm=nn.LayerNorm)]), (6,), (5,)),
+    "conv_encoder": Network(lambda: conv_encoder((1, 28, 20), channels=(4, 6), features=5), (1, 28, 20), (5,)),
+    "conv_encoder_odd": Network(lambda: conv_encoder((3, 7, 5), channels=(4, 6, 8), features=5), (3, 7, 5), (5,)),
+    "conv_decoder": Network(lambda: conv_decoder(5, (1, 28, 20), channels=(6, 4)), (5,), (1, 28, 20)),
+    "conv_decoder_odd": Network(lambda: conv_decoder(5, (3, 7, 5), channels=(8, 6, 4), parts=2), (5,), (6, 7, 5)),
+    "conv_decoder_8": Network(lambda: conv_decoder(5, (1, 8, 8)), (5,), (1, 8, 8)),
+    "resnet_encoder": Network(lambda: resnet_encoder((3, 16, 16), widths=(4, 6, 8), blocks=(1, 2, 1)), (3, 16, 16), (8,)),
+    "resnet_decoder": Network(lambda: resnet_decoder(5, (3, 16, 24), widths=(8, 6, 4), blocks=(1, 2, 1), parts=2), (5,), (6, 16, 24)),
+}
+
+
+def two_steps(model: nn.Module, batch: Batch, objective: nn.Module) -> None:
+    """Every parameter gets a finite gradient, and the bound stays finite, over two steps."""
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(2):
+        optimiser.zero_grad()
+        loss = objective(model, batch)
+        loss.surrogate.mean().backward()
+        assert loss.bound.isfinite().all()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        optimiser.step()

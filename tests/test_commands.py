@@ -1,0 +1,189 @@
+"""Every command, as a person runs it, on a small run of the digits; and every recipe for two steps."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vaekit import commands
+from vaekit.cli import main
+from vaekit.data import digits
+from vaekit.data.core import DataSet, Split
+from vaekit.errors import InputError
+from vaekit.recipes.core import find, names
+from vaekit.recipes.flags import complete, describe, parse
+from vaekit.train import fit
+
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+SMALL = {"mnist:iwae": {"k": 3}, "cifar10:resnet": {"width": 4, "latent": 8}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished two-dimensional run of the digits, made by the command line."""
+    path = tmp_path_factory.mktemp("runs")
+    before = os.getcwd()
+    os.chdir(path)
+    try:
+        assert main(["train", "digits", "--latent", "2", "--epochs=3", "--hidden", "32", "--seed", "5", "--out", "run"]) == 0
+        assert main(["evaluate", "run", "--samples", "50"]) == 0
+    finally:
+        os.chdir(before)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def test_run_folder_rebuilds_the_run(folder: Path) -> None:
+    config = json.loads((folder / "run" / "run.json").read_text())
+    assert config["recipe"] == "digits" and config["state"] == "finished" and config["format"] == 1 and config["seed"] == 5
+    assert config["arguments"] == {"latent": 2, "hidden": 32, "k": 1, "lr": 2e-3, "batch_size": 64, "epochs": 3}
+    assert config["command"] == "vaekit train digits --latent=2 --epochs=3 --hidden=32 --seed=5 --out run"
+    assert {"model.safetensors", "metrics.csv", "log.txt", "checkpoints"} <= {p.name for p in (folder / "run").iterdir()}
+
+
+def test_the_same_seed_gives_the_same_weights(folder: Path) -> None:
+    run = commands.train("digits", {"latent": 2, "epochs": 3, "hidden": 32}, seed=5, out="again")
+    other = commands.train("digits", {"latent": 2, "epochs": 3, "hidden": 32}, seed=6, out="other")
+    assert run.weights.read_bytes() == (folder / "run" / "model.safetensors").read_bytes()
+    assert other.weights.read_bytes() != run.weights.read_bytes()
+
+
+def test_runs_are_numbered_and_never_overwritten(folder: Path) -> None:
+    paths = [commands.train("digits", {"epochs": 1, "hidden": 8}).path for _ in range(2)]
+    assert [str(path) for path in paths] == ["runs/digits-1", "runs/digits-2"]
+
+
+def test_evaluate_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "run", "--samples", "50", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    keys = ["examples", "samples", "elbo", "elbo_se", "nll", "nll_se", "ess", "bits_per_dim", "active_units", "latent_dim"]
+    assert set(keys) <= set(found)
+    assert found["examples"] == len(digits().test) and found["samples"] == 50 and found["latent_dim"] == 2
+    assert 0 < found["nll"] < -found["elbo"] and 1 <= found["ess"] <= 50
+    assert found["bits_per_dim"] == pytest.approx(found["nll"] / (64 * math.log(2)))
+    assert found["elbo"] == pytest.approx(found["log_px"] - sum(found["rates"]))
+    assert json.loads((folder / "run" / "evaluation.json").read_text())["test"] == found
+    again = commands.evaluate("run", samples=50)
+    assert again.nll == found["nll"]  # deterministic
+
+
+def test_sample_reconstruct_embed(folder: Path) -> None:
+    x = commands.sample("run", n=10, out="x.npy")
+    np.testing.assert_array_equal(np.load("x.npy"), x.numpy())
+    assert x.shape == (10, 1, 8, 8) and (x >= 0).all() and (x <= 1).all() and x.std(0).mean() > 0.01
+    assert torch.equal(commands.sample("run", n=10, out="y.npy"), x)
+    assert not torch.equal(commands.sample("run", n=10, seed=1, out="y.npy"), x)
+    cold = commands.sample("run", n=3, temperature=0, out="z.png")
+    assert torch.allclose(cold[0], cold[1])
+    assert main(["sample", "run", "--n", "4"]) == 0
+    assert Image.open(folder / "run" / "figures" / "samples.png").size[0] >= 64
+    x_hat = commands.reconstruct("run", n=5)
+    assert x_hat.shape == (5, 1, 8, 8) and (folder / "run" / "figures" / "reconstructions.png").is_file()
+    z = commands.embed("run", split="test", out="z.npz")
+    with np.load("z.npz") as stored:
+        np.testing.assert_array_equal(stored["z"], z.numpy())
+        np.testing.assert_array_equal(stored["label"], digits().test.label.numpy())
+
+
+def test_report_is_one_file_with_its_pictures(folder: Path) -> None:
+    path = commands.report("run")
+    text = path.read_text()
+    drawn = {p.stem for p in (folder / "run" / "figures").glob("*.png")}
+    assert {"reconstructions", "samples", "interpolations", "manifold", "latents", "kl", "curves"} <= drawn
+    assert text.count("data:image/png;base64,") == 7 and "http" not in text.replace("http-equiv", "")
+    assert "50 importance samples" in text and "nats" in text
+
+
+def test_report_of_a_run_that_nobody_evaluated_says_so(folder: Path) -> None:
+    run = commands.train("digits", {"epochs": 1, "hidden": 8}, out="fresh")
+    text = commands.report(run).read_text()
+    assert "a quick look" in text and "vaekit evaluate fresh" in text
+    assert "manifold" not in {p.stem for p in run.figures.glob("*.png")}  # eight latent dimensions
+
+
+def test_a_finished_run_resumes_to_itself(folder: Path) -> None:
+    before = (folder / "run" / "model.safetensors").read_bytes()
+    assert main(["train", "digits", "--out", "run", "--resume"]) == 0
+    assert (folder / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_a_recipe_of_your_own_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = """
+from vaekit.recipes.core import Recipe
+from vaekit.recipes.digits import digits
+
+def tiny(hidden: int = 8, widths: tuple[int, ...] = (4, 2), deep: bool = False) -> Recipe:
+    '''A small variant.'''
+    assert widths == (3, 5) and deep
+    return digits(epochs=1, hidden=hidden)
+"""
+    (folder / "mine.py").write_text(source)
+    assert main(["train", "./mine.py:tiny", "--widths", "3,5", "--deep", "--out", "mine"]) == 0
+    (folder / "mine.py").unlink()  # the run holds its own copy
+    assert main(["evaluate", "mine", "--samples", "2", "--trust"]) == 0
+    assert main(["evaluate", "mine", "--samples", "2"]) == 2
+    assert "--trust" in capsys.readouterr().err
+
+
+def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name in ("digits", "mnist:example", "mnist:iwae", "mnist:ladder", "cifar10:resnet", "frey_faces", "omniglot"):
+        assert name in out
+    assert main(["train", "mnist:example", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--latent" in out and "latent dimensions. (default 20)" in out and "--resume" in out
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_builds_and_trains_two_steps(name: str) -> None:
+    """On random grey levels in the data set's shape, so that no download is needed: finite, and the weights move."""
+    torch.manual_seed(0)
+    recipe = find(name)(**SMALL.get(name, {}))
+    shape = SHAPES[name.partition(":")[0]]
+    x = torch.randint(0, 17, (2 * 8, *shape)) / 16
+    data = DataSet("random", train=Split(x), test=Split(x), valid=Split(x))
+    before = [p.detach().clone() for p in recipe.model.parameters()]
+    training = replace(recipe.training, epochs=1, batch_size=8, device="cpu")
+    fitted = fit(recipe.model, data, objective=recipe.objective, training=training)
+    assert fitted.step == 2 and all(math.isfinite(v) for v in fitted.history[-1].values())
+    moved = [not torch.equal(a, b) for a, b in zip(before, recipe.model.parameters(), strict=True)]
+    assert sum(moved) > 0.9 * len(moved)
+    assert recipe.model.sample(2).shape == (2, *shape)
+
+
+def test_flags() -> None:
+    def recipe(latent: int = 20, lr: float = 1e-3, deep: bool = True, widths: tuple[int, ...] = (3, 4), name: str | None = None) -> None:
+        """First line.
+
+        Args:
+            latent: how many.
+        """
+
+    tokens = ["--latent=3", "--lr", "2", "--no-deep", "--widths", "1,2,3", "--name", "none"]
+    assert parse(recipe, tokens) == {"latent": 3, "lr": 2.0, "deep": False, "widths": (1, 2, 3), "name": None}
+    assert complete(recipe, {"lr": 2.0})["latent"] == 20
+    assert "how many. (default 20)" in describe(recipe)
+    with pytest.raises(InputError, match="unknown argument"):
+        complete(recipe, {"latnt": 1})
+
+
+def test_command_line_as_a_process(folder: Path) -> None:
+    """The installed entry point: status and streams as a shell sees them."""
+    code = "import sys; from vaekit.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, "evaluate", "nowhere"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "vaekit: no run folder nowhere\n")
