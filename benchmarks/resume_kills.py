@@ -70,23 +70,23 @@ def check(folder: Path, *, kills: int, epochs: int, seed: int = 0) -> dict[str, 
     context = multiprocessing.get_context("forkserver")  # imports once, then forks: a start takes milliseconds
     context.set_forkserver_preload(["lightning.fabric", "vaekit.data.binarise", "vaekit.heads", "vaekit.train"])
     whole, broken = folder / "whole", folder / "broken"
-    _finish(context, folder / "first", 1)  # so that the server's own start is not in the time that follows
-    begin = time.monotonic()
     _finish(context, whole, epochs)
-    longest = (time.monotonic() - begin) / kills  # together no more than the whole run takes, so that it cannot end before the last kill
     rng = random.Random(seed)
     steps: list[int] = []
     writing = 0
-    for _ in range(kills):
+    for target in sorted(rng.choices(range(int(0.9 * 5 * epochs)), k=kills)):
         process = context.Process(target=train, args=(str(broken), epochs))
         process.start()
-        time.sleep(rng.uniform(0, longest))
+        # At a random step or, where an earlier kill came late, while starting; and then at a random moment of the step.
+        while _newest(broken) < target and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02))
         process.kill()
         process.join()
         if process.exitcode != -signal.SIGKILL:
             raise RuntimeError(f"the run ended (exit code {process.exitcode}) before kill {len(steps) + 1} of {kills}: ask for more epochs")
         writing += any((broken / "checkpoints").glob(".step-*.tmp"))
-        steps.append(max((int(path.stem[5:]) for path in Checkpoints(broken / "checkpoints", 1).paths()), default=0))
+        steps.append(_newest(broken))
     _finish(context, broken, epochs)
     return {
         "kills": kills,
@@ -97,6 +97,11 @@ def check(folder: Path, *, kills: int, epochs: int, seed: int = 0) -> dict[str, 
         "state_identical": _same(*(Checkpoints(path / "checkpoints", 1).paths()[-1] for path in (whole, broken))),
         "metrics_identical": _rows(whole) == _rows(broken),
     }
+
+
+def _newest(folder: Path) -> int:
+    """The step of the newest checkpoint; -1 where there is none."""
+    return max((int(path.stem[5:]) for path in Checkpoints(folder / "checkpoints", 1).paths()), default=-1)
 
 
 def _finish(context: Any, folder: Path, epochs: int) -> None:

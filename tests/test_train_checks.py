@@ -170,6 +170,11 @@ def test_networks_for_other_data() -> None:
         quiet(images, Split(torch.rand(8, 1, 4, 4)), training=ONE)
 
 
+def test_data_of_another_kind() -> None:
+    with pytest.raises(InputError, match=r"data is a Tensor: make a data set of it with vaekit\.data\.arrays"):
+        quiet(binary(), uniform(0, 1).x, training=ONE)
+
+
 def test_patience_needs_validation_data() -> None:
     with pytest.raises(InputError, match="patience stops on the validation bound and the data have no validation split"):
         quiet(binary(), arrays(uniform(0, 1).x, valid=0, test=4), training=Training(2, 4, patience=1))

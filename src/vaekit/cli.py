@@ -63,7 +63,7 @@ def train_command(
     context: typer.Context,
     out: Annotated[Path | None, typer.Option(help="The run folder; by default runs/<recipe>-<n>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, bit for bit.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and noise; 0 by default.", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and noise; 1 by default.", min=0)] = None,
     device: Device = "auto",
     precision: Annotated[str | None, typer.Option(help="32-true by default, 64-true or bf16-mixed.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events beside the CSV.")] = False,

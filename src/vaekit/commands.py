@@ -67,9 +67,9 @@ def train(
         arguments: the recipe's own parameters; what is left out keeps its default, or on resuming what the run was started with.
         out: the run folder; by default the next free ``runs/<recipe>-<n>``.
         resume: continue the run in ``out``, bit for bit as if it had never stopped.
-        seed: of the initial weights, the order of the data and all noise; 0 by default.
-        device: "auto", "cpu", "cuda" or "mps".
-        precision: Fabric's name for it, "32-true" by default.
+        seed: of the initial weights, the order of the data and all noise; 1 by default, as in pytorch/examples.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        precision: "32-true" by default, "64-true" or "bf16-mixed".
         tensorboard: write TensorBoard events beside the CSV.
 
     Raises:
@@ -80,7 +80,7 @@ def train(
     if resume:
         run = _continued(recipe, function, arguments or {}, out=out, seed=seed, precision=precision)
     else:
-        config = Config(recipe, complete(function, arguments or {}), seed=seed or 0, precision=precision or "32-true")
+        config = Config(recipe, complete(function, arguments or {}), seed=1 if seed is None else seed, precision=precision or "32-true")
         run = Run(Path(), replace(config, command=_command_line(recipe, arguments or {}, config, out)))
     plan = _build(function, run.config)
     settings = replace(plan.training, seed=run.config.seed, device=device, precision=run.config.precision)
@@ -286,7 +286,7 @@ def _command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out
     for name, value in arguments.items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
         words.append(f"--{name.replace('_', '-')}={text}")
-    words += [f"--seed={config.seed}"] if config.seed else []
+    words += [f"--seed={config.seed}"]
     words += [f"--precision={config.precision}"] if config.precision != "32-true" else []
     words += [] if out is None else ["--out", str(out)]
     return shlex.join(words)

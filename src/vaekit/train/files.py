@@ -22,6 +22,10 @@ from vaekit.files import write_bytes
 __all__ = ["DamagedError", "read", "write"]
 
 
+HEADER = "vaekit"
+"""The one entry of a file's safetensors header: the checksum, in hexadecimal, and the JSON text."""
+
+
 class DamagedError(ValueError):
     """A file that is not what was written; the message says in which way."""
 
@@ -34,7 +38,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], value: Mapping[str, Any]) -
     """
     stored, alias = _untied(tensors)
     text = json.dumps({"value": value, "alias": alias}, allow_nan=False, sort_keys=True)
-    write_bytes(path, serialise(stored, {"vaekit": text, "crc32": str(_crc(stored, text))}))
+    # One entry: safetensors writes several in an order of its own, and the same weights should be the same bytes.
+    write_bytes(path, serialise(stored, {HEADER: f"{_crc(stored, text):08x} {text}"}))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -52,11 +57,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise DamagedError(f"{path} cannot be read ({_line(error)})") from error
-    if not {"vaekit", "crc32"} & set(header):
+    if set(header) <= {"format"}:  # what other writers put there; anything else is ours, or was before it was damaged
         return tensors, {}
-    if "vaekit" not in header or str(_crc(tensors, header["vaekit"])) != header.get("crc32"):
+    crc, _, text = header.get(HEADER, "").partition(" ")
+    if crc != f"{_crc(tensors, text):08x}":
         raise DamagedError(f"{path} is not as it was written (its checksum differs)")
-    content = json.loads(header["vaekit"])
+    content = json.loads(text)
     return tensors | {name: tensors[first] for name, first in content["alias"].items()}, content["value"]
 
 

@@ -104,8 +104,7 @@ def fit(
     objective = ELBO() if objective is None else objective
     training = Training() if training is None else training
     device = training.torch_device()
-    splits = {"training": data} if isinstance(data, Split) else {"training": data.train, "validation": data.valid, "test": data.test}
-    present = {name: split for name, split in splits.items() if split is not None}
+    present = _splits(data)
     rows = len(present["training"])
     batches = -(-rows // training.batch_size)
     check_model(model, training.precision)
@@ -168,7 +167,7 @@ def fit(
             order = permutation(rows, training.seed, run.at.epoch).to(device)
             for index in order.split(training.batch_size)[run.at.batch :]:
                 batch = train.batch(index)
-                noise = run.noise()
+                noise = run.noise() if good is None else {}
                 run.scale_rates(training.schedule(run.at.step))
                 loss: Loss = forward(batch, run.at.step)
                 optimiser.zero_grad()
@@ -218,13 +217,23 @@ def fit(
                     raise Interrupted(run.at.step, path)
 
         module.eval()
-        if run.best:
+        if training.patience is not None and run.best:
             module.load_state_dict(run.best)
         elif run.ema is not None:
             run.ema.apply()
         if folder is not None:
             save_weights(model, folder / "model.safetensors")
         return Fitted(model, history, run.at.step, run.at.best_step, run.at.seconds)
+
+
+def _splits(data: object) -> dict[str, Split]:
+    """The splits that are there, by their names in messages."""
+    if isinstance(data, Split):
+        return {"training": data}
+    if not isinstance(data, DataSet):
+        raise InputError(f"data is a {type(data).__name__}: make a data set of it with vaekit.data.arrays(...)")
+    splits = {"training": data.train, "validation": data.valid, "test": data.test}
+    return {name: split for name, split in splits.items() if split is not None}
 
 
 def _resume(run: Run, store: Checkpoints | None, resume: bool) -> bool:

@@ -1,0 +1,58 @@
+"""What is different on a GPU: where things lie, the second random generator, and looking for NaN every so many steps only."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from test_train_resume import Stopping, data, model, quiet, rows, same, settings
+from vaekit import ELBO, Batch, Loss, NonFiniteError
+from vaekit.models.core import LatentModel
+from vaekit.objectives import Cosine
+from vaekit.train import Interrupted
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("optimiser", [partial(torch.optim.Adam, lr=0.01), partial(torch.optim.Adagrad, lr=0.05)])
+def test_resuming_on_a_gpu_is_exact(precision: str, optimiser: partial[torch.optim.Optimizer], tmp_path: Path) -> None:
+    everything = {"ema": 0.9, "clip": 0.5, "schedule": Cosine(1, 0, 16), "patience": 3, "checkpoint_minutes": 0}
+    training = settings(device="cuda", precision=precision, optimiser=optimiser, **everything)
+    whole = quiet(model(), data(), objective=Stopping(), training=training, out=tmp_path / "whole")
+    assert all(p.device.type == "cuda" for p in whole.model.parameters())
+    for at in (1, 6):
+        with pytest.raises(Interrupted):
+            quiet(model(), data(), objective=Stopping(at), training=training, out=tmp_path / "parts", resume=True)
+    resumed = quiet(model(), data(), objective=Stopping(), training=training, out=tmp_path / "parts", resume=True)
+    assert same(whole.model, resumed.model) and rows(tmp_path / "whole") == rows(tmp_path / "parts")
+
+
+def test_a_run_from_a_gpu_goes_on_without_one(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        quiet(model(), data(), objective=Stopping(6), training=settings(device="cuda"), out=tmp_path)
+    fitted = quiet(model(), data(), objective=Stopping(), training=settings(device="cpu"), out=tmp_path, resume=True)
+    assert fitted.step == 16 and all(p.device.type == "cpu" for p in fitted.model.parameters())
+
+
+def test_nan_on_a_gpu_is_found_at_its_step() -> None:
+    class Late(ELBO):
+        def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
+            loss = super().forward(model, batch, step)
+            bad = torch.zeros_like(loss.surrogate)
+            bad[1] = torch.nan if step == 6 else 0.0
+            return loss._replace(surrogate=loss.surrogate + bad)
+
+    trained = model()
+    with pytest.raises(NonFiniteError, match=r"step 6, epoch 2: the surrogate, .* is NaN for 1 of 15 examples"):
+        quiet(trained, data(), objective=Late(), training=settings(device="cuda"))
+    assert all(bool(p.isfinite().all()) for p in trained.parameters())
+
+
+def test_the_callers_gpu_generator_is_untouched() -> None:
+    before = torch.cuda.get_rng_state()
+    quiet(model(), data(), training=settings(device="cuda", epochs=1))
+    assert torch.equal(torch.cuda.get_rng_state(), before)
