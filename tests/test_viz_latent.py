@@ -205,20 +205,20 @@ def bars(figure: Figure, n: int) -> list[tuple[float, str]]:
     return [(p.get_height(), to_hex(p.get_facecolor())) for p in figure.axes[0].patches[:n]]
 
 
-def test_bars_fall_and_the_inactive_ones_differ() -> None:
+def test_bars_fall_and_the_unused_ones_differ() -> None:
     kl = torch.tensor([0.002, 1.5, 0.01, 4.0, -0.001], dtype=torch.float64)
     figure = kl_bars(kl, threshold=0.01)
     drawn = bars(figure, 5)
     assert [h for h, _ in drawn] == pytest.approx([4.0, 1.5, 0.01, 0.002, -0.001])
-    assert drawn[0][1] == drawn[1][1] != drawn[2][1] == drawn[3][1] == drawn[4][1], "at the threshold is inactive"
+    assert drawn[0][1] == drawn[1][1] != drawn[2][1] == drawn[3][1] == drawn[4][1], "at the threshold is unused"
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["3", "1", "2", "0", "4"]
     assert axes.get_ylabel() == "KL per dimension (nats)"
     assert axes.lines[0].get_ydata() == [0.01, 0.01]
-    assert figure.get_suptitle() == "2 of 5 latent dimensions are active (KL above 0.01 nats); 5.51 nats in all"
+    assert figure.get_suptitle() == "2 of 5 latent dimensions cost more than 0.01 nats; 5.51 nats in all"
     box = axes.get_legend()
     assert box is not None
-    assert [t.get_text() for t in box.get_texts()] == ["2 active", "3 inactive", "threshold, 0.01 nats"]
+    assert [t.get_text() for t in box.get_texts()] == ["2 above 0.01 nats", "3 at most that", "threshold, 0.01 nats"]
 
 
 def test_hundreds_of_dimensions_are_quick_and_ranked() -> None:

@@ -1,8 +1,11 @@
 """What the command line does, each command a function.
 
->>> import vaekit.commands as vk
->>> run = vk.train("digits", {"epochs": 2}, out="runs/two-epochs")  # doctest: +SKIP
->>> vk.evaluate(run, samples=100).nll  # doctest: +SKIP
+>>> import tempfile
+>>> from vaekit import commands
+>>> folder = tempfile.TemporaryDirectory()
+>>> run = commands.train("digits", {"epochs": 1, "hidden": 8}, out=f"{folder.name}/run")
+>>> commands.evaluate(run, samples=10).examples
+300
 """
 
 from __future__ import annotations

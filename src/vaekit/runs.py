@@ -147,9 +147,14 @@ def _next(root: Path, recipe: str) -> Path:
     raise InputError(f"{root} is full of runs called {stem}-<n>: choose another place with --out")
 
 
+def _foreign(path: Path) -> bool:
+    """Whether this is more than a start that was killed before ``run.json`` stood may have left."""
+    return path.name != "recipe.py" and not (path.name.startswith(".run.json.") and path.suffix == ".tmp")
+
+
 def _claim(out: Path) -> Path:
     with explained(out):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or any(map(_foreign, out.iterdir()))):
             hint = "add --resume to continue it, or choose another --out" if (out / "run.json").exists() else "choose another --out"
             raise InputError(f"{out} already holds something, and a run never overwrites: {hint}")
         out.mkdir(parents=True, exist_ok=True)

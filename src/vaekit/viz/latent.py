@@ -92,12 +92,12 @@ def scatter(
 
 
 def kl_bars(kl: Tensor | ArrayLike, *, threshold: float, title: str | None = None) -> Figure:
-    """KL(q || p) of each latent dimension, largest first; those at or below ``threshold`` are inactive and marked.
+    """KL(q || p) of each latent dimension, largest first; those at or below ``threshold`` are marked.
 
     Args:
         kl: ``[D]`` in nats, the mean over data of each dimension's KL. Entries that are not finite come last and are named in a note.
-        threshold: nats above which a dimension counts as active.
-        title: by default, how many dimensions are active and how many nats they carry together.
+        threshold: nats above which a dimension counts as used.
+        title: by default, how many dimensions are used and how many nats all carry together.
 
     Raises:
         InputError: kl is not ``[D]``, is empty, or nowhere finite; the threshold is not finite.
@@ -115,26 +115,26 @@ def kl_bars(kl: Tensor | ArrayLike, *, threshold: float, title: str | None = Non
     order = np.argsort(-np.where(np.isfinite(rate), rate, -np.inf), kind="stable")
     order = order[: len(rate) - len(bad)]
     height = rate[order]
-    active = int((height > threshold).sum())
+    used = int((height > threshold).sum())
     d = len(order)
     if title is None:
-        title = f"{active} of {len(rate)} latent dimensions are active (KL above {threshold:g} nats); {height.sum():.2f} nats in all"
+        title = f"{used} of {len(rate)} latent dimensions cost more than {threshold:g} nats; {height.sum():.2f} nats in all"
     with styled():
         figure = blank(760, 380, constrained=True)
         axes = figure.add_subplot()
         at = np.arange(d)
-        axes.bar(at[:active], height[:active], width=0.84 if d <= 100 else 1.0, color=BLUE)
-        axes.bar(at[active:], height[active:], width=0.84 if d <= 100 else 1.0, color=ORANGE)
+        axes.bar(at[:used], height[:used], width=0.84 if d <= 100 else 1.0, color=BLUE)
+        axes.bar(at[used:], height[used:], width=0.84 if d <= 100 else 1.0, color=ORANGE)
         line = axes.axhline(threshold, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         handles: list[Artist] = [line]
         names = [f"threshold, {threshold:g} nats"]
-        if active < d:  # a bar of height 0 is not seen; the shade behind it is
-            axes.axvspan(active - 0.5, d - 0.5, color=ORANGE, alpha=0.1, linewidth=0)
+        if used < d:  # a bar of height 0 is not seen; the shade behind it is
+            axes.axvspan(used - 0.5, d - 0.5, color=ORANGE, alpha=0.1, linewidth=0)
             handles.insert(0, Patch(color=ORANGE))
-            names.insert(0, f"{d - active} inactive")
-        if active:
+            names.insert(0, f"{d - used} at most that")
+        if used:
             handles.insert(0, Patch(color=BLUE))
-            names.insert(0, f"{active} active")
+            names.insert(0, f"{used} above {threshold:g} nats")
         put_legend(axes, handles, names, beside=False)
         axes.set_xlim(-0.8, max(d, 10) - 0.2)
         axes.set_ylabel("KL per dimension (nats)")
