@@ -1,4 +1,4 @@
-"""The command line killed again and again: ``vaekit train digits`` with SIGKILLs at random moments, from the first import to the last write,
+"""The command line killed again and again: ``vaekit train digits`` with SIGKILLs at random moments, from the first import to the end,
 each followed by the same command with ``--resume``, must end with the file of weights of a run that was left alone.
 
 Run: python -m benchmarks.resume_cli
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.record import write
 
-KILLS, EPOCHS, SEED = 20, 150, 0
+KILLS, EPOCHS, SEED = 20, 250, 0
 CODE = "import sys; from vaekit.cli import main; sys.exit(main())"
 
 
@@ -37,10 +37,10 @@ def main() -> int:
         if start(whole).wait() != 0:
             raise RuntimeError("the run that is left alone failed")
         seconds = time.monotonic() - begun
-        at = []
+        at: list[int] = []
         while len(at) < KILLS:
             process = start(broken)
-            time.sleep(rng.uniform(0, 0.45 * seconds))  # starting takes a good part of it: some kills fall there
+            time.sleep(rng.uniform(0, 0.4 * seconds))  # starting takes a good part of it: some kills fall there
             process.kill()
             if process.wait() == 0:
                 raise RuntimeError(f"the run ended before kill {len(at) + 1}: ask for more epochs")
