@@ -18,7 +18,8 @@ from PIL import Image
 
 import vaekit
 from vaekit.errors import InputError
-from vaekit.viz import Finding, Findings, Number, Picture, Section, Table, kl_bars, page, png, sheet
+from vaekit.evaluate import Finding
+from vaekit.viz import Findings, Number, Picture, Section, Table, kl_bars, page, png, sheet
 from vaekit.viz.text import visible
 
 EVIL = '</title></style></bdi><script>alert("1")</script><img src=x onerror=y> & \'q\' "\n\u202egnp.exe\u200f\x1b[0m'

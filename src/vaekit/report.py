@@ -21,7 +21,8 @@ from vaekit.models.core import LatentModel, at_centre, from_p, given
 from vaekit.recipes.core import Recipe
 from vaekit.runs import Run
 from vaekit.train.logs import read_csv
-from vaekit.viz import Figure, Findings, Number, Picture, Section, Table
+from vaekit.viz import Findings, Number, Picture, Section, Table
+from vaekit.viz.figure import Figure
 
 __all__ = ["write_report"]
 

@@ -15,14 +15,12 @@ html       ``page`` of ``Section``, ``Table``, ``Picture``, ``Findings``
 from __future__ import annotations
 
 from vaekit.viz.curves import curves
-from vaekit.viz.figure import Figure, png
-from vaekit.viz.html import Finding, Findings, Number, Picture, Section, Table, page
+from vaekit.viz.figure import png
+from vaekit.viz.html import Findings, Number, Picture, Section, Table, page
 from vaekit.viz.images import manifold, pairs, save_png, sheet, strips
 from vaekit.viz.latent import kl_bars, scatter
 
 __all__ = [
-    "Figure",
-    "Finding",
     "Findings",
     "Number",
     "Picture",

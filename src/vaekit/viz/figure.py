@@ -12,7 +12,7 @@ import matplotlib.style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Figure  # for those who may not import matplotlib themselves
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
@@ -20,7 +20,6 @@ from matplotlib.textpath import text_to_path
 from vaekit.viz.text import visible
 
 __all__ = [
-    "Figure",
     "BLUE",
     "CATEGORIES",
     "DPI",

@@ -24,7 +24,7 @@ from vaekit.evaluate.advice import Finding
 from vaekit.viz.figure import png
 from vaekit.viz.text import visible
 
-__all__ = ["Cell", "Finding", "Findings", "Number", "Picture", "Section", "Table", "page"]
+__all__ = ["Cell", "Findings", "Number", "Picture", "Section", "Table", "page"]
 
 
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
