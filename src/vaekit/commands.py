@@ -191,7 +191,7 @@ def reconstruct(run: PathLike | Run, *, n: int = 16, out: PathLike | None = None
     else:
         _images_only(x_hat, target)
         _prepare(target)
-        write_bytes(target, viz.png(viz.pairs(batch.x.cpu(), x_hat)))
+        write_bytes(target, viz.png(viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1]))))
     return x_hat
 
 
@@ -320,8 +320,7 @@ def _save_examples(x: Tensor, target: Path) -> None:
         write_bytes(target, buffer.getvalue())
         return
     _images_only(x, target)
-    tiny = x.shape[-1] < 16
-    viz.save_png(x, target, scale=8 if tiny else 2, gap=4 if tiny else 1)
+    viz.save_png(x, target, scale=max(2, 64 // x.shape[-1]), gap=viz.gap_for(x.shape[-1]))
 
 
 def _images_only(x: Tensor, target: Path) -> None:

@@ -126,18 +126,19 @@ def _drawings(run: Run, model: LatentModel, data: DataSet, map_: Latents) -> Ite
 
 def _image_drawings(model: LatentModel, data: DataSet) -> Iterator[Drawing]:
     device = device_of(model)
+    gap = viz.gap_for(data.shape[-1])
     with observing(model, 0):
         batch = _head(data.test, 16).batch(torch.arange(min(16, len(data.test)))).to(device)
-        pairs = viz.pairs(batch.x.cpu(), model.reconstruct(batch).cpu())
+        pairs = viz.pairs(batch.x.cpu(), model.reconstruct(batch).cpu(), gap=gap)
         yield "reconstructions", pairs, "Test examples and their reconstructions", "Originals and below each its reconstruction."
-        sheet = viz.sheet(model.sample(64).cpu(), gap=4 if data.shape[-1] < 16 else 1)
+        sheet = viz.sheet(model.sample(64).cpu(), gap=gap)
         yield "samples", sheet, "Samples from the prior, decoded", "Sheet of 64 generated images."
         if len(data.test) > 1:
             strips = viz.strips(_interpolations(model, data.test, device))
             yield "interpolations", strips, "Straight lines in latent space between pairs of test examples", "Rows of images that change."
         grid = _manifold(model, device)
         if grid is not None:
-            manifold = viz.manifold(grid[0], quantiles=grid[1])
+            manifold = viz.manifold(grid[0], quantiles=grid[1], gap=gap)
             yield "manifold", manifold, "The decoder over the prior's quantiles, 2% to 98%", "Grid of images over two latent dimensions."
 
 

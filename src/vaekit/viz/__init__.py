@@ -17,7 +17,7 @@ from __future__ import annotations
 from vaekit.viz.curves import curves
 from vaekit.viz.figure import png
 from vaekit.viz.html import Findings, Number, Picture, Section, Table, page
-from vaekit.viz.images import manifold, pairs, save_png, sheet, strips
+from vaekit.viz.images import gap_for, manifold, pairs, save_png, sheet, strips
 from vaekit.viz.latent import kl_bars, scatter
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Section",
     "Table",
     "curves",
+    "gap_for",
     "kl_bars",
     "manifold",
     "page",

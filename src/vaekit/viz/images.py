@@ -27,9 +27,14 @@ from vaekit.viz.compose import PAPER, TALLEST, WIDEST, Picture, columns_for, fra
 from vaekit.viz.figure import BLUE, DPI, GREY, INK, blank, styled, text_width, wrapped
 from vaekit.viz.text import visible
 
-__all__ = ["manifold", "pairs", "save_png", "sheet", "strips"]
+__all__ = ["gap_for", "manifold", "pairs", "save_png", "sheet", "strips"]
 
 _DATA = (0, 114, 178)  # BLUE, as 8-bit levels
+
+
+def gap_for(width: int) -> int:
+    """Screen pixels between images ``width`` pixels wide: more for tiny ones, whose strokes reach their borders."""
+    return 4 if width < 16 else 1
 
 
 def sheet(x: Tensor | ArrayLike, *, columns: int | None = None, gap: int = 1, title: str | None = None) -> Figure:
@@ -59,12 +64,15 @@ def sheet(x: Tensor | ArrayLike, *, columns: int | None = None, gap: int = 1, ti
     return _figure(array, title=title, note=shown.note)
 
 
-def pairs(x: Tensor | ArrayLike, x_hat: Tensor | ArrayLike, *, columns: int | None = None, title: str | None = None) -> Figure:
+def pairs(
+    x: Tensor | ArrayLike, x_hat: Tensor | ArrayLike, *, columns: int | None = None, gap: int = 1, title: str | None = None
+) -> Figure:
     """Originals, and below each its reconstruction.
 
     Args:
         x, x_hat: ``[N, C, H, W]`` in [0, 1], the data and their reconstructions, in the same order.
         columns: pairs per band of two rows.
+        gap: screen pixels between images, as in ``sheet``.
 
     Raises:
         InputError: the shapes differ, or as in ``sheet``.
@@ -76,18 +84,18 @@ def pairs(x: Tensor | ArrayLike, x_hat: Tensor | ArrayLike, *, columns: int | No
         raise InputError(f"pairs: x and x_hat must agree in [N, H, W]; x has {a} and x_hat {b}; pass one reconstruction for each image")
     columns = min(n, 10) if columns is None else min(n, columns_for(n, columns, "pairs"))
     bands = -(-n // columns)
-    gap = 9
-    scale = scale_for(h, w, rows=2 * bands, columns=columns, gap=gap)
-    width = columns * (w * scale + 1) + 1
+    between = 9
+    scale = scale_for(h, w, rows=2 * bands, columns=columns, gap=max(gap, between))
+    width = columns * (w * scale + gap) + gap
     blocks: list[Picture] = []
     ticks: list[float] = []
     for start in range(0, n, columns):
         both = np.concatenate([data.rgb[start : start + columns], recon.rgb[start : start + columns]])
-        block = grid(both, columns=len(both) // 2, scale=scale)
-        top = len(blocks) * (block.shape[0] + gap)
-        ticks += [top + 1 + h * scale / 2, top + 2 + h * scale * 3 / 2]
+        block = grid(both, columns=len(both) // 2, scale=scale, gap=gap)
+        top = len(blocks) * (block.shape[0] + between)
+        ticks += [top + gap + h * scale / 2, top + 2 * gap + h * scale * 3 / 2]
         blocks.append(_pad(block, width))
-    space = np.full((gap, width, 3), PAPER, np.uint8)
+    space = np.full((between, width, 3), PAPER, np.uint8)
     array = np.concatenate([part for block in blocks for part in (block, space)][:-1])
     note = "; ".join(f"{name}: {p.note}" for name, p in (("data", data), ("reconstructions", recon)) if p.note)
     if title is None:
@@ -130,7 +138,7 @@ def strips(frames: Tensor | ArrayLike, *, title: str | None = None) -> Figure:
     return figure
 
 
-def manifold(frames: Tensor | ArrayLike, *, quantiles: Tensor | ArrayLike, title: str | None = None) -> Figure:
+def manifold(frames: Tensor | ArrayLike, *, quantiles: Tensor | ArrayLike, gap: int = 1, title: str | None = None) -> Figure:
     """The decoder over a grid of a two-dimensional latent space (Kingma & Welling, 2014, figure 4).
 
     Args:
@@ -138,6 +146,7 @@ def manifold(frames: Tensor | ArrayLike, *, quantiles: Tensor | ArrayLike, title
             z_1 runs to the right and z_2 upwards.
         quantiles: ``[n]``, the values of z along both axes, rising; the prior's quantiles at equal steps of probability give each
             picture the same prior mass.
+        gap: screen pixels between images, as in ``sheet``.
 
     Raises:
         InputError: the grid is not square, ``quantiles`` has another length or does not rise, or as in ``sheet``.
@@ -151,9 +160,9 @@ def manifold(frames: Tensor | ArrayLike, *, quantiles: Tensor | ArrayLike, title
         )
     if not np.isfinite(z).all() or (np.diff(z) <= 0).any():
         raise InputError(f"manifold: quantiles must be finite and rise; they are {np.array2string(z, precision=3, threshold=8)}; sort them")
-    scale = scale_for(h, w, rows=n, columns=n)
+    scale = scale_for(h, w, rows=n, columns=n, gap=gap)
     rows = shown.rgb.transpose(1, 0, 2, 3, 4)[::-1]  # [z_2 downwards, z_1]
-    array = grid(rows.reshape(n * n, h, w, 3), columns=n, scale=scale)
+    array = grid(rows.reshape(n * n, h, w, 3), columns=n, scale=scale, gap=gap)
     if title is None:
         title = f"The decoder over z₁ and z₂, {n} × {n} values"
     digits = _digits(z)
@@ -163,8 +172,8 @@ def manifold(frames: Tensor | ArrayLike, *, quantiles: Tensor | ArrayLike, title
     every = max(1, math.ceil(n * 44 / (axes.get_position().width * figure.get_figwidth() * DPI)))
     at = range(0, n, every)
     labels = [ticks[i] for i in at]
-    axes.set_xticks([i * (w * scale + 1) + w * scale / 2 + 0.5 for i in at], labels)
-    axes.set_yticks([(n - 1 - i) * (h * scale + 1) + h * scale / 2 + 0.5 for i in at], labels)
+    axes.set_xticks([i * (w * scale + gap) + w * scale / 2 + gap - 0.5 for i in at], labels)
+    axes.set_yticks([(n - 1 - i) * (h * scale + gap) + h * scale / 2 + gap - 0.5 for i in at], labels)
     axes.tick_params(length=3)
     axes.set_xlabel("$z_1$", labelpad=2)
     axes.set_ylabel("$z_2$", labelpad=2)
