@@ -25,7 +25,7 @@ from vaekit.recipes.flags import complete, describe, parse
 from vaekit.train import fit
 
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
-SMALL = {"mnist:iwae": {"k": 3}, "cifar10:resnet": {"width": 4, "latent": 8}}
+SMALL = {"mnist:iwae": {"k": 3}, "mnist:ladder": {"warmup": 0}, "cifar10:resnet": {"width": 4, "latent": 8}}
 
 
 @pytest.fixture(scope="module")
