@@ -168,6 +168,11 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "was started with --latent 16, and .* cannot change it to 3",
     ),
     "resume of another recipe": ("train mnist:example --resume --out run", nothing, "was started with recipe digits, not mnist:example"),
+    "resume of a changed recipe file": (
+        "train mine.py:fine --resume --out outside",
+        put("mine.py", MINE + "\n"),
+        "mine.py has changed since outside was started with it",
+    ),
     "no such run": ("evaluate nowhere", nothing, "no run folder nowhere"),
     "not a run": ("evaluate .", nothing, "is not a run folder: it has no run.json"),
     "another kind of picture": ("sample run --out x.jpg", nothing, 'writes .png or .npy, not ".jpg"'),

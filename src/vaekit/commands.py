@@ -270,6 +270,9 @@ def _continued(
     if run.config.recipe != name:
         raise InputError(f"{run.path} was started with recipe {run.config.recipe}, not {name}")
     complete(function, arguments)  # refuses unknown names
+    source = _source(function)
+    if source is not None and run.outside is not None and source.read_bytes() != run.outside.read_bytes():
+        raise InputError(f"{source} has changed since {run.path} was started with it: put it back as {run.outside} is, or start a new run")
     asked = {**arguments, **({} if seed is None else {"seed": seed}), **({} if precision is None else {"precision": precision})}
     started = {**run.config.arguments, "seed": run.config.seed, "precision": run.config.precision}
     for key, value in asked.items():
