@@ -41,7 +41,7 @@ lint: $(VENV)/.installed-dev ## ruff check, ruff format --check, mypy
 	"$(BIN)/mypy"
 
 docs: $(VENV)/.installed-dev ## build the pages; a warning is an error
-	"$(PY)" -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	"$(PY)" -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
 	@echo "pages: $(CURDIR)/docs/_build/html/index.html"
 
 clean: ## remove what builds and caches left (keeps .venv and runs)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,6 +27,16 @@ from vaekit.recipes.core import find, names
 from vaekit.recipes.flags import complete, describe, parse
 from vaekit.train import fit
 
+TABLE = """
+import numpy as np
+from vaekit import VAE, Conditional, Recipe, Training, data, heads, nn, priors
+
+def rows() -> Recipe:
+    x = np.random.default_rng(0).normal(size=(40, 6))
+    q, px = heads.Gaussian(2), heads.GaussianShared(6)
+    model = VAE(priors.StandardNormal(2), Conditional(nn.mlp(6, [8], q.features), q), Conditional(nn.mlp(2, [8], px.features), px))
+    return Recipe(model, lambda: data.arrays(x), training=Training(epochs=2, precision="bf16-mixed"))
+"""
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 SMALL = {"mnist:iwae": {"k": 3}, "mnist:ladder": {"warmup": 0}, "cifar10:resnet": {"width": 4, "latent": 8}}
 
@@ -82,18 +95,20 @@ def test_evaluate_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_sample_reconstruct_embed(folder: Path) -> None:
-    x = commands.sample("run", n=10, out="x.npy")
+    x, _ = commands.sample("run", n=10, out="x.npy")
     np.testing.assert_array_equal(np.load("x.npy"), x.numpy())
     assert x.shape == (10, 1, 8, 8) and (x >= 0).all() and (x <= 1).all() and x.std(0).mean() > 0.01
-    assert torch.equal(commands.sample("run", n=10, out="y.npy"), x)
-    assert not torch.equal(commands.sample("run", n=10, seed=1, out="y.npy"), x)
-    cold = commands.sample("run", n=3, temperature=0, out="z.png")
+    assert torch.equal(commands.sample("run", n=10, out="y.npy")[0], x)
+    assert not torch.equal(commands.sample("run", n=10, seed=1, out="y.npy")[0], x)
+    cold, _ = commands.sample("run", n=3, temperature=0, out="z.png")
     assert torch.allclose(cold[0], cold[1])
+    drawn, _ = commands.sample("run", n=10, mean=False, out="y.npy")
+    assert torch.equal((16 * drawn).round(), 16 * drawn)  # grey levels, as the data, and no means
     assert main(["sample", "run", "--n", "4"]) == 0
     assert Image.open(folder / "run" / "figures" / "samples.png").size[0] >= 64
-    x_hat = commands.reconstruct("run", n=5)
+    x_hat, _ = commands.reconstruct("run", n=5)
     assert x_hat.shape == (5, 1, 8, 8) and (folder / "run" / "figures" / "reconstructions.png").is_file()
-    z = commands.embed("run", split="test", out="z.npz")
+    z, _ = commands.embed("run", split="test", out="z.npz")
     with np.load("z.npz") as stored:
         np.testing.assert_array_equal(stored["z"], z.numpy())
         np.testing.assert_array_equal(stored["label"], digits().test.label.numpy())
@@ -139,6 +154,64 @@ def tiny(hidden: int = 8, widths: tuple[int, ...] = (4, 2), deep: bool = False) 
     assert "--trust" in capsys.readouterr().err
 
 
+def test_tables_are_written_as_arrays(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --out, where pictures make no sense; and fewer test rows than the default asks for."""
+    (folder / "table.py").write_text(TABLE)
+    assert main(["train", "table.py:rows", "--out", "table"]) == 0
+    assert "vaekit evaluate table --trust" in capsys.readouterr().out
+    for command, name, rows in (("sample", "samples", 64), ("reconstruct", "reconstructions", 4)):
+        assert main([command, "table", "--trust"]) == 0
+        assert capsys.readouterr().out.strip() == f"table/figures/{name}.npy"
+        assert np.load(f"table/figures/{name}.npy").shape == (rows, 6)
+    assert main(["report", "table", "--trust"]) == 0
+    config = json.loads((folder / "table" / "run.json").read_text())
+    assert config["precision"] == "bf16-mixed"  # the recipe's own
+    assert config["end"] == {"epochs": 2, "planned": 2, "best": config["end"]["best"]}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_in_order(number: int, folder: Path) -> None:
+    """Status 130, a checkpoint, the command that goes on; and it goes on."""
+    name = f"stopped-{number}"
+    code = "import sys; from vaekit.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "train", "digits", "--hidden", "8", "--epochs", "2000", "--out", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not (folder / name / "metrics.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, ""), error
+    last = error.splitlines()[-1]
+    assert last.startswith("vaekit: interrupted after step") and last.endswith(f"continue with: vaekit train digits --out {name} --resume")
+
+
+def test_ctrl_c_while_importing() -> None:
+    """No traceback, status 130, also before anything runs."""
+    code = "import sys; from vaekit.cli import main; sys.exit(main())"
+    with subprocess.Popen([sys.executable, "-c", code, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(0.4)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and error == "vaekit: interrupted\n"
+
+
+def test_two_starts_into_one_folder(folder: Path) -> None:
+    """One trains, the other is told so, and nothing is removed."""
+    code = "import sys; from vaekit.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "train", "digits", "--hidden", "8", "--epochs", "2", "--out", "race"]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], errors
+    assert (folder / "race" / "model.safetensors").is_file()
+
+
+def test_nothing_typed_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Usage:") and "..." not in out.partition("Commands:")[2]
+
+
 def test_list_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     out = capsys.readouterr().out
@@ -167,7 +240,15 @@ def test_every_recipe_builds_and_trains_two_steps(name: str) -> None:
 
 
 def test_flags() -> None:
-    def recipe(latent: int = 20, lr: float = 1e-3, deep: bool = True, widths: tuple[int, ...] = (3, 4), name: str | None = None) -> None:
+    def recipe(
+        latent: int = 20,
+        lr: float = 1e-3,
+        deep: bool = True,
+        widths: tuple[int, ...] | None = (3, 4),
+        name: str | None = None,
+        kind: Literal["a", "b"] = "a",
+        model: object = None,
+    ) -> None:
         """First line.
 
         Args:
@@ -178,6 +259,11 @@ def test_flags() -> None:
     assert parse(recipe, tokens) == {"latent": 3, "lr": 2.0, "deep": False, "widths": (1, 2, 3), "name": None}
     assert complete(recipe, {"lr": 2.0})["latent"] == 20
     assert "how many. (default 20)" in describe(recipe)
+    assert parse(recipe, ["--kind", "b", "--widths", "none"]) == {"kind": "b", "widths": None}
+    with pytest.raises(InputError, match='--kind has no option "c"'):
+        parse(recipe, ["--kind", "c"])
+    with pytest.raises(InputError, match="--model cannot be set from the command line"):
+        parse(recipe, ["--model", "c"])
     with pytest.raises(InputError, match="unknown argument"):
         complete(recipe, {"latnt": 1})
 

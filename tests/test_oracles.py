@@ -11,13 +11,21 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Independent, MultivariateNormal
+from torch.distributions import (
+    AffineTransform,
+    Bernoulli,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    SigmoidTransform,
+    TransformedDistribution,
+)
 
 from oracles import PPCA, Full, LinearLadder, batch, z_score
 from vaekit import bounds
-from vaekit.dist import DiagGaussian
+from vaekit.dist import DiagGaussian, centre, closed_form_kl, log_prob_observed
 from vaekit.errors import InputError
-from vaekit.models import VAE, Ladder, Rung, from_p, from_q, given, prefix
+from vaekit.models import VAE, Ladder, Rung, at_centre, from_p, from_q, given, prefix
 from vaekit.objectives import ELBO, IWAE, Beta, Capacity, Cyclical, FreeBits, Linear
 from vaekit.priors import StandardNormal
 from vaekit.types import Batch
@@ -295,8 +303,9 @@ def test_temperature_scales_the_noise():
     assert z_score(hot.square(), 0.25).abs().max() < 4.5
     cold = model.trace(from_p(1, 3, temperature=0.0)).z
     torch.testing.assert_close(cold[1][0], oracle.lower.bias.expand(3, -1))
-    with pytest.raises(InputError, match="negative"):
-        from_p(1, 3, temperature=-1)
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=f"temperature {bad}: it must be 0 or more and finite"):
+            from_p(1, 3, temperature=bad)
 
 
 def test_prefix_holds_the_top_and_samples_the_rest():
@@ -368,6 +377,18 @@ def test_free_bits_below_the_threshold_leave_no_gradient_from_the_rate(oracle):
         torch.testing.assert_close(a, b)
 
 
+def test_bounds_keep_their_digits():
+    """Log-weights of the size of an image's, in float32, and Renyi's alpha next to 1 and beyond."""
+    torch.testing.assert_close(bounds.ess(torch.full((7, 1), -123456.7)), torch.tensor([7.0]))
+    log_w = torch.tensor([[-100.0], [-101.0], [-103.0]])
+    for alpha in (1 - 1e-7, 1 + 1e-7):
+        torch.testing.assert_close(bounds.renyi(log_w, alpha), bounds.elbo(log_w), rtol=0, atol=1e-3)
+    exact = torch.logsumexp(-2.0 * log_w.double(), 0) - np.log(3)
+    torch.testing.assert_close(bounds.renyi(log_w, 3.0).double(), exact / -2.0)
+    with pytest.raises(InputError, match="finite"):
+        bounds.renyi(log_w, float("-inf"))
+
+
 def test_bounds_of_constant_weights():
     log_w = torch.full((4, 2), -3.0)
     for value in (bounds.elbo(log_w), bounds.iwae(log_w), bounds.renyi(log_w, 0.3), bounds.renyi(log_w, 1.0)):
@@ -411,6 +432,78 @@ def test_wrong_requests_say_why(oracle):
     if oracle.levels == 2:
         with pytest.raises(InputError, match=r"asks for level 1"):
             model.trace(given(torch.zeros(1, 6, 2, dtype=torch.float64)), batch(oracle))
+
+
+class Plain(nn.Module):
+    """A posterior that forgets to say which dimensions form one event."""
+
+    def forward(self, x: Tensor) -> Normal:
+        return Normal(x[:, :1], torch.ones_like(x[:, :1]))
+
+
+def test_shapes_that_would_broadcast_are_refused():
+    """Each of these would give a number, and a wrong one."""
+    oracle = PPCA()
+    b = batch(oracle)
+    likelihood = oracle.likelihood
+    narrow = PPCA(latent=1).encoder
+    with pytest.raises(InputError, match=r"level 0: q\(z \| x\) = DiagGaussian has events \[1\], p\(z\) = DiagGaussian has \[2\]"):
+        VAE(StandardNormal(2).double(), narrow, likelihood).infer(b)
+    with pytest.raises(InputError, match=r"q\(z \| x\) = Normal has events \[\].*Independent"):
+        VAE(StandardNormal(1).double(), Plain(), likelihood).infer(b)
+    with pytest.raises(InputError, match=r"level 0: z .* must begin with \[K, B\]"):
+        VAE(lambda: Normal(torch.zeros(1).double(), 1.0), Plain(), likelihood.__class__(1, 4, 1.0, torch.Generator())).infer(b, 3)
+    model = oracle.model()
+    with pytest.raises(InputError, match=r"shape \[6, 2\]; they must be \[K, B, 2\]"):
+        model.score(b, model.embed(b))
+    with pytest.raises(InputError, match="2 levels of latents were given and the model has 1"):
+        model.score(b, [torch.zeros(1, 6, 2).double()] * 2)
+    with pytest.raises(InputError, match="write Batch"):
+        model.infer(oracle.x)
+    with pytest.raises(InputError, match="takes no context"):
+        model.infer(Batch(oracle.x, c=oracle.x))
+    with pytest.raises(InputError, match="mask is float32"):
+        model.infer(Batch(oracle.x, mask=torch.ones(6, 4)))
+
+
+def test_centre_without_data_is_the_prior_s(oracle):
+    t = oracle.model().trace(at_centre())
+    assert [tuple(z.shape) for z in t.z] == [(1, 1, 2)] * oracle.levels
+    assert (t.z[0] == 0).all()
+
+
+def test_centre_of_a_transformed_and_of_a_meanless_distribution():
+    base = DiagGaussian(torch.tensor([0.0, 1.0]), torch.zeros(2))
+    moved = TransformedDistribution(base, [AffineTransform(1.0, 2.0), SigmoidTransform()])
+    torch.testing.assert_close(centre(moved), torch.sigmoid(torch.tensor([1.0, 3.0])))
+
+    class Meanless(torch.distributions.Distribution):
+        pass
+
+    with pytest.raises(InputError, match="Meanless has no mean"):
+        centre(Meanless(validate_args=False))
+
+
+def test_torch_s_own_gaussian_has_the_closed_form_too():
+    ours = DiagGaussian(torch.randn(3, 2), torch.randn(3, 2))
+    other = DiagGaussian(torch.randn(3, 2), torch.randn(3, 2))
+
+    def torch_s(d: DiagGaussian) -> Independent:
+        return Independent(Normal(d.loc, d.scale), 1)
+
+    want = torch.distributions.kl_divergence(torch_s(ours), torch_s(other))
+    torch.testing.assert_close(closed_form_kl(torch_s(ours), other), want)
+    torch.testing.assert_close(closed_form_kl(ours, torch_s(other)), want)
+    assert closed_form_kl(Independent(Bernoulli(torch.rand(3, 2)), 1), ours) is None
+
+
+def test_masks_reach_through_nested_independents():
+    x, mask = torch.randn(5, 3, 2), torch.rand(5, 3, 2) > 0.5
+    d = Independent(DiagGaussian(torch.zeros(5, 3, 2), torch.zeros(5, 3, 2)), 1)
+    nested = Independent(Independent(Normal(torch.zeros(5, 3, 2), 1.0), 1), 1)
+    want = (Normal(0.0, 1.0).log_prob(x) * mask).sum((1, 2))
+    torch.testing.assert_close(log_prob_observed(d, x, mask), want)
+    torch.testing.assert_close(log_prob_observed(nested, x, mask), want)
 
 
 def test_closed_form_is_insisted_on_only_where_there_is_one():

@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SCRIPT = str(Path(sys.executable).with_name("vaekit"))
 
 # The subpackages that may load more than torch and zuko, and the names that come from them.
-HEAVY = {"commands", "data", "evaluate", "fit", "recipes", "train", "Training", "viz"}
+HEAVY = {"Recipe", "commands", "data", "evaluate", "fit", "recipes", "train", "Training", "viz"}
 CORE = [name for name in vaekit.__all__ if name not in HEAVY]
 
 
@@ -70,7 +70,7 @@ def test_help_loads_no_torch() -> None:
     assert not loaded & {"torch", "numpy", "lightning", "zuko", "sklearn", "matplotlib", "scipy", "PIL", "pooch"}
 
 
-@pytest.mark.parametrize("name", vaekit.__all__)
+@pytest.mark.parametrize("name", [*vaekit.__all__, *vaekit._MODULES])
 def test_public_name_resolves(name: str) -> None:
     assert getattr(vaekit, name) is not None
     assert name in dir(vaekit)
@@ -87,7 +87,7 @@ def test_type_checkers_see_the_same_names() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     seen = {(alias.name, node.module or "") for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert seen == {(name, vaekit._HOME.get(name, "")) for name in vaekit.__all__}
+    assert seen == {(name, vaekit._HOME.get(name, "")) for name in [*vaekit.__all__, *vaekit._MODULES]}
 
 
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

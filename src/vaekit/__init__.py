@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import bounds, commands, data, dist, evaluate, heads, models, nn, objectives, priors, recipes, train, viz
+    from . import bounds, commands, data, dist, evaluate, heads, models, nn, objectives, priors, recipes, train, viz  # noqa: F401
     from .conditional import Conditional
     from .errors import InputError, NonFiniteError
     from .models.core import LatentModel, Level, Trace, from_p, from_q, given, prefix
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .objectives.core import Loss, Objective
     from .objectives.elbo import ELBO
     from .objectives.importance import IWAE
+    from .recipes.core import Recipe
     from .train import Training, fit
     from .types import Batch
 
@@ -45,6 +46,11 @@ __all__ = [
     "Training",
     "InputError",
     "NonFiniteError",
+    "Recipe",
+]
+
+# Not in __all__: "from vaekit import *" must not hide torch's nn behind ours.
+_MODULES = (
     "bounds",
     "commands",
     "data",
@@ -58,9 +64,9 @@ __all__ = [
     "recipes",
     "train",
     "viz",
-]
+)
 
-# Public name -> the module that defines it. The other names of __all__ are modules themselves.
+# Public name -> the module that defines it.
 _HOME = {
     "Batch": "types",
     "Conditional": "conditional",
@@ -82,6 +88,7 @@ _HOME = {
     "Training": "train",
     "InputError": "errors",
     "NonFiniteError": "errors",
+    "Recipe": "recipes.core",
 }
 
 
@@ -90,10 +97,10 @@ def __getattr__(name: str) -> object:
         value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
         globals()[name] = value  # the next use does not come here
         return value
-    if name in __all__:
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

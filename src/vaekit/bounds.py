@@ -42,9 +42,13 @@ def renyi(log_w: Tensor, alpha: float) -> Tensor:
 
     alpha = 0 is the IWAE bound, alpha -> 1 the ELBO (taken there exactly).
     """
+    if not math.isfinite(alpha):
+        raise InputError(f"renyi(alpha={alpha}): alpha must be finite")
     if alpha == 1:
         return elbo(log_w)
-    return logmeanexp((1 - alpha) * log_w, 0) / (1 - alpha)
+    y = (1 - alpha) * log_w
+    top = y.amax(0)
+    return (top + torch.log1p(torch.expm1(y - top).mean(0))) / (1 - alpha)  # exact near alpha = 1, where y is tiny
 
 
 def ess(log_w: Tensor) -> Tensor:
@@ -53,7 +57,8 @@ def ess(log_w: Tensor) -> Tensor:
     >>> ess(torch.zeros(5, 1))
     tensor([5.])
     """
-    return torch.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0))
+    w = torch.exp(log_w - log_w.amax(0))  # the largest is 1: nothing cancels, however large log w is
+    return w.sum(0).square() / w.square().sum(0)
 
 
 class Weights(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +22,10 @@ app = typer.Typer(
     help="Variational autoencoders: from data to a trained model you can look at.",
     rich_markup_mode=None,
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
+MAX_SEED = 2**63 - 1
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Trust = Annotated[bool, typer.Option("--trust", help="Execute the recipe file that the run folder holds.")]
 Device = Annotated[str, typer.Option(help='"auto" takes a GPU where there is one.')]
@@ -63,12 +64,15 @@ def train_command(
     context: typer.Context,
     out: Annotated[Path | None, typer.Option(help="The run folder; by default runs/<recipe>-<n>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, bit for bit.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and noise; 1 by default.", min=0)] = None,
-    device: Device = "auto",
-    precision: Annotated[str | None, typer.Option(help="32-true by default, 64-true or bf16-mixed.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and noise; 1 by default.", min=0, max=MAX_SEED)] = None,
+    device: Annotated[str | None, typer.Option(help='"auto" takes a GPU where there is one; by default the recipe\'s.')] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true, 64-true or bf16-mixed; by default the recipe's.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events beside the CSV.")] = False,
 ) -> None:
-    """Train a recipe, or a recipe function of a file of yours: path.py:function."""
+    """Train a recipe or, as path.py:function, one of yours.
+
+    vaekit train RECIPE --help shows the recipe's own flags.
+    """
     words = list(context.args)
     wants_help = "--help" in words
     words = [word for word in words if word != "--help"]
@@ -90,7 +94,11 @@ def train_command(
     common = ["--out", "--resume", "--seed", "--device", "--precision", "--tensorboard"]
     arguments = parse(function, flags, also=common)
     run = commands.train(recipe, arguments, out=out, resume=resume, seed=seed, device=device, precision=precision, tensorboard=tensorboard)
-    print(f"{run.path}\nnext: vaekit evaluate {run.path} && vaekit report {run.path}")
+    end = run.config.end
+    if end is not None and end["best"] is not None and end["epochs"] < end["planned"]:
+        print(f"stopped after epoch {end['epochs']} of {end['planned']}; the weights are those of the best bound, epoch {end['best']}")
+    name = shlex.quote(str(run.path)) + (" --trust" if run.outside else "")
+    print(f"{run.path}\nnext: vaekit evaluate {name} && vaekit report {name}")
 
 
 @app.command("evaluate")
@@ -98,12 +106,12 @@ def evaluate_command(
     run: RunFolder,
     samples: Annotated[int, typer.Option(help="Importance samples per example.")] = 5000,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
-    seed: Annotated[int, typer.Option(help="Of the samples.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the samples.", min=0, max=MAX_SEED)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     device: Device = "auto",
     trust: Trust = False,
 ) -> None:
-    """Log-likelihood, bound and latent use, each with its error."""
+    """Likelihood and bound with their errors."""
     import json
 
     from vaekit import commands
@@ -118,7 +126,8 @@ def evaluate_command(
     print(f"  evidence lower bound     {result.elbo:.2f} +- {result.elbo_se:.2f}")
     print(f"  reconstruction           {result.log_px:.2f} +- {result.log_px_se:.2f}")
     for n, (rate, se) in enumerate(zip(result.rates, result.rates_se, strict=True)):
-        print(f"  KL of level {n}            {rate:.2f} +- {se:.2f}")
+        name = "KL(q(z | x) || p(z))" if len(result.rates) == 1 else f"KL of level {n}"
+        print(f"  {name:<24} {rate:.2f} +- {se:.2f}")
     print(f"  bits per dimension       {result.bits_per_dim:.4f}")
     print(f"  effective sample size    {result.ess:.1f} of {result.samples}")
     print(f"  active dimensions        {result.active_units} of {result.latent_dim}")
@@ -129,29 +138,28 @@ def sample_command(
     run: RunFolder,
     n: Annotated[int, typer.Option("--n", help="How many.")] = 64,
     temperature: Annotated[float, typer.Option(help="Scale of the prior's noise; 1 is the model's own.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the samples.", min=0)] = 0,
-    out: Annotated[Path | None, typer.Option(help="A .png or .npy file; by default RUN/figures/samples.png.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the samples.", min=0, max=MAX_SEED)] = 0,
+    draw: Annotated[bool, typer.Option("--draw", help="Draw x ~ p(x | z) instead of showing its mean.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A .png or .npy file; by default in RUN/figures.")] = None,
     trust: Trust = False,
 ) -> None:
-    """Draw from the prior and decode."""
+    """Decode z ~ p(z): means of p(x | z), or draws."""
     from vaekit import commands
 
-    commands.sample(run, n=n, temperature=temperature, seed=seed, out=out, trust=trust)
-    print(out or run / "figures" / "samples.png")
+    print(commands.sample(run, n=n, temperature=temperature, seed=seed, mean=not draw, out=out, trust=trust)[1])
 
 
 @app.command("reconstruct")
 def reconstruct_command(
     run: RunFolder,
-    n: Annotated[int, typer.Option("--n", help="How many.")] = 16,
-    out: Annotated[Path | None, typer.Option(help="A .png file; by default RUN/figures/reconstructions.png.")] = None,
+    n: Annotated[int | None, typer.Option("--n", help="How many; 16 by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .png or .npy file; by default in RUN/figures.")] = None,
     trust: Trust = False,
 ) -> None:
     """Test examples beside their reconstructions."""
     from vaekit import commands
 
-    commands.reconstruct(run, n=n, out=out, trust=trust)
-    print(out or run / "figures" / "reconstructions.png")
+    print(commands.reconstruct(run, n=n, out=out, trust=trust)[1])
 
 
 @app.command("embed")
@@ -162,16 +170,15 @@ def embed_command(
     device: Device = "auto",
     trust: Trust = False,
 ) -> None:
-    """Posterior means, and labels where there are any, as arrays z and label."""
+    """Posterior means z, with labels, as .npz."""
     from vaekit import commands
 
-    commands.embed(run, split=split, out=out, device=device, trust=trust)
-    print(out or run / f"embedding-{split}.npz")
+    print(commands.embed(run, split=split, out=out, device=device, trust=trust)[1])
 
 
 @app.command("report")
 def report_command(run: RunFolder, trust: Trust = False) -> None:
-    """Write RUN/report.html: figures, numbers with their errors, settings, and what looks wrong."""
+    """Figures, numbers and findings in RUN/report.html."""
     from vaekit import commands
 
     print(commands.report(run, trust=trust))
@@ -199,8 +206,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     Whatever a person can cause is one line on standard error; a traceback is a fault of vaekit.
     """
+    words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        app(sys.argv[1:] if arguments is None else arguments, standalone_mode=False)
+        # Not app(words): typer's own main would swallow Ctrl-C and report success.
+        command = typer.main.get_command(app)
+        with command.make_context("vaekit", list(words)) as context:
+            command.invoke(context)
+            sys.stdout.flush()
+    except typer.Exit as done:
+        return done.exit_code
     except UsageError as error:
         return _fail(_usage(error), 2)
     except (InputError, NonFiniteError) as error:

@@ -17,6 +17,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,14 @@ from vaekit.errors import InputError
 from vaekit.evaluate import Evaluation
 from vaekit.evaluate import embed as embed_split
 from vaekit.evaluate import evaluate as evaluate_split
-from vaekit.evaluate.passes import device_of
+from vaekit.evaluate.passes import batches, device_of
 from vaekit.files import explained, write_bytes, write_json
 from vaekit.recipes.core import Recipe, RecipeFunction, find, names, summary
 from vaekit.recipes.flags import complete
 from vaekit.report import write_report
 from vaekit.runs import Config, Run, create, open_run
 from vaekit.train import TensorBoard, Training, fit, load_weights
+from vaekit.train.process import locked
 
 __all__ = ["embed", "evaluate", "list_all", "load", "reconstruct", "report", "sample", "train"]
 
@@ -59,7 +61,7 @@ def train(
     out: PathLike | None = None,
     resume: bool = False,
     seed: int | None = None,
-    device: str = "auto",
+    device: str | None = None,
     precision: str | None = None,
     tensorboard: bool = False,
 ) -> Run:
@@ -70,9 +72,10 @@ def train(
         arguments: the recipe's own parameters; what is left out keeps its default, or on resuming what the run was started with.
         out: the run folder; by default the next free ``runs/<recipe>-<n>``.
         resume: continue the run in ``out``, bit for bit as if it had never stopped.
-        seed: of the initial weights, the order of the data and all noise; 1 by default, as in pytorch/examples.
-        device: "auto", "cpu", "cuda" or "cuda:1".
-        precision: "32-true" by default, "64-true" or "bf16-mixed".
+        seed: of the initial weights, the order of the data and all noise; 1 by default, as in pytorch/examples, whatever the recipe's
+            ``Training`` says: the weights are drawn before there is one.
+        device: "auto", "cpu", "cuda" or "cuda:1"; by default the recipe's.
+        precision: "32-true", "64-true" or "bf16-mixed"; by default the recipe's.
         tensorboard: write TensorBoard events beside the CSV.
 
     Raises:
@@ -83,23 +86,28 @@ def train(
     if resume:
         run = _continued(recipe, function, arguments or {}, out=out, seed=seed, precision=precision)
     else:
-        config = Config(recipe, complete(function, arguments or {}), seed=1 if seed is None else seed, precision=precision or "32-true")
+        config = Config(recipe, complete(function, arguments or {}), seed=1 if seed is None else seed, precision=precision or "")
         run = Run(Path(), replace(config, command=_command_line(recipe, arguments or {}, config, out)))
     plan = _build(function, run.config)
-    settings = replace(plan.training, seed=run.config.seed, device=device, precision=run.config.precision)
+    run = Run(run.path, replace(run.config, precision=run.config.precision or plan.training.precision))
+    settings = replace(plan.training, seed=run.config.seed, device=device or plan.training.device, precision=run.config.precision)
     data = plan.data()
     if not resume:  # only now that all of it is known to exist
         run = create(run.config, out=None if out is None else Path(out), source=_source(function))
     try:
         loggers = [TensorBoard(run.path / "tensorboard")] if tensorboard else []
-        fit(plan.model, data, objective=plan.objective, training=settings, out=run.path, resume=resume, loggers=loggers)
+        fitted = fit(plan.model, data, objective=plan.objective, training=settings, out=run.path, resume=resume, loggers=loggers)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"{stop or 'stopped'}; continue with: {resume_line(run)}") from stop
-    except InputError:
-        if not resume and not any((run.path / "checkpoints").glob("step-*")):
-            shutil.rmtree(run.path)  # nothing was trained: leave nothing behind
+    except InputError as error:
+        if any((run.path / "checkpoints").glob("step-*")):
+            raise InputError(f"{error}; then continue with: {resume_line(run)}") from error
+        if not resume:  # nothing was trained: leave nothing behind, unless another process has begun to train there
+            with suppress(InputError), locked(run.path):
+                shutil.rmtree(run.path)
         raise
-    return run.save(state="finished")
+    best = next((int(row["epoch"]) for row in fitted.history if row["step"] == fitted.best_step), None)
+    return run.save(state="finished", end={"epochs": len(fitted.history), "planned": settings.epochs, "best": best})
 
 
 def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> tuple[Run, Recipe]:
@@ -123,7 +131,8 @@ def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> t
     function = find(run.config.recipe if outside is None else f"{outside}:{run.config.recipe.rpartition(':')[2]}")
     recipe = _build(function, run.config)
     if not run.weights.is_file():
-        raise InputError(f"{run.path} has no weights yet: training has not finished; continue with: {resume_line(run)}")
+        why = f"has lost {run.weights.name}; make it anew" if run.config.state == "finished" else "has no weights yet; finish its training"
+        raise InputError(f"{run.path} {why} with: {resume_line(run)}")
     load_weights(recipe.model, run.weights)
     recipe.model.to(Training(device=device).torch_device()).eval()
     return run, recipe
@@ -145,9 +154,11 @@ def evaluate(
         InputError: as `load`; ``samples`` below 1; an unknown split.
     """
     run, recipe = load(run, trust=trust, device=device)
+    kept = read_evaluations(run)
+    if not os.access(run.path, os.W_OK):  # said before the work, not after it
+        raise InputError(f"no permission to write {run.path / 'evaluation.json'}: evaluate a copy of the run folder")
     result = evaluate_split(recipe.model, recipe.data().split(split), samples=samples, seed=seed, watch=watch)
-    kept = read_evaluations(run) | {split: result.as_dict()}
-    write_json(run.path / "evaluation.json", kept)
+    write_json(run.path / "evaluation.json", kept | {split: result.as_dict()})
     return result
 
 
@@ -157,46 +168,58 @@ def sample(
     n: int = 64,
     temperature: float = 1.0,
     seed: int = 0,
+    mean: bool = True,
     out: PathLike | None = None,
     trust: bool = False,
-) -> Tensor:
-    """n new examples ``[n, *]``: the centre of p(x | z) for z ~ p(z); written to ``out`` (.png or .npy).
+) -> tuple[Tensor, Path]:
+    """n new examples ``[n, *]``, the means of p(x | z) for z ~ p(z), or with ``mean=False`` draws x ~ p(x | z); and the file they went to.
+
+    ``out`` is a .png or .npy file; by default one in the run's figures, a .npy where the examples are no images.
 
     Raises:
         InputError: as `load`; n < 1; a negative temperature; another kind of file.
     """
     run, recipe = load(run, trust=trust)
-    target = run.figures / "samples.png" if out is None else Path(out)
-    _suffix(target, ".png", ".npy")
+    if out is not None:
+        _suffix(Path(out), ".png", ".npy")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        x = recipe.model.sample(n, temperature=temperature).cpu()
+        x = recipe.model.sample(n, temperature=temperature, mean=mean).cpu()
+    target = _default(run, "samples", x) if out is None else Path(out)
     _save_examples(x, target)
-    return x
+    return x, target
 
 
-def reconstruct(run: PathLike | Run, *, n: int = 16, out: PathLike | None = None, trust: bool = False) -> Tensor:
-    """The first n test examples ``[n, *]`` decoded from the centre of their posterior; drawn below the originals to ``out`` (.png).
+def reconstruct(run: PathLike | Run, *, n: int | None = None, out: PathLike | None = None, trust: bool = False) -> tuple[Tensor, Path]:
+    """The first n (by default up to 16) test examples ``[n, *]`` decoded from the centre of their posterior, and the file they went to.
+
+    ``out`` is a .png file, each reconstruction below its original, or a .npy file; by default one in the run's figures, a .npy where the
+    examples are no images.
 
     Raises:
         InputError: as `load`; n < 1 or above the number of test examples; another kind of file; data that are no images.
     """
     run, recipe = load(run, trust=trust)
-    target = run.figures / "reconstructions.png" if out is None else Path(out)
-    _suffix(target, ".png", ".npy")
-    batch = recipe.data().test.head(n).batch(torch.arange(n)).to(device_of(recipe.model))
+    if out is not None:
+        _suffix(Path(out), ".png", ".npy")
+    test = recipe.data().test
+    rows = test.head(min(16, len(test)) if n is None else n)
+    batch = next(batches(rows, len(rows), device_of(recipe.model)))
     x_hat = recipe.model.reconstruct(batch).cpu()
+    target = _default(run, "reconstructions", x_hat) if out is None else Path(out)
     if target.suffix == ".npy":
         _save_examples(x_hat, target)
     else:
         _images_only(x_hat, target)
         _prepare(target)
         write_bytes(target, viz.png(viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1]))))
-    return x_hat
+    return x_hat, target
 
 
-def embed(run: PathLike | Run, *, split: str = "test", out: PathLike | None = None, device: str = "auto", trust: bool = False) -> Tensor:
-    """The centre of q(z | x) of every example of a split, ``[N, D]``; written to ``out`` (.npz) as ``z``, with ``label`` if there is one.
+def embed(
+    run: PathLike | Run, *, split: str = "test", out: PathLike | None = None, device: str = "auto", trust: bool = False
+) -> tuple[Tensor, Path]:
+    """The centre of q(z | x) of every example of a split, ``[N, D]``, and their file (.npz: ``z``, and ``label`` if there is one).
 
     Raises:
         InputError: as `load`; an unknown split; another kind of file.
@@ -209,7 +232,7 @@ def embed(run: PathLike | Run, *, split: str = "test", out: PathLike | None = No
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **({"z": z.numpy()} | ({} if rows.label is None else {"label": rows.label.numpy()})))
     write_bytes(target, buffer.getvalue())
-    return z
+    return z, target
 
 
 def report(run: PathLike | Run, *, trust: bool = False) -> Path:
@@ -293,7 +316,7 @@ def _command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
         words.append(f"--{name.replace('_', '-')}={text}")
     words += [f"--seed={config.seed}"]
-    words += [f"--precision={config.precision}"] if config.precision != "32-true" else []
+    words += [f"--precision={config.precision}"] if config.precision else []
     words += [] if out is None else ["--out", str(out)]
     return shlex.join(words)
 
@@ -326,6 +349,14 @@ def _save_examples(x: Tensor, target: Path) -> None:
     viz.save_png(x, target, scale=max(2, 64 // x.shape[-1]), gap=viz.gap_for(x.shape[-1]))
 
 
+def _default(run: Run, name: str, x: Tensor) -> Path:
+    return run.figures / f"{name}{'.png' if _are_images(x) else '.npy'}"
+
+
+def _are_images(x: Tensor) -> bool:
+    return x.dim() == 4 and x.shape[1] in (1, 3)
+
+
 def _images_only(x: Tensor, target: Path) -> None:
-    if x.dim() != 4 or x.shape[1] not in (1, 3):
+    if not _are_images(x):
         raise InputError(f"--out {target}: examples of shape {list(x.shape[1:])} are no pictures; write them as .npy")

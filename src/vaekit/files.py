@@ -54,6 +54,8 @@ def explained(path: Path) -> Iterator[None]:
             raise InputError(f"no space left to write {path}: free some and run again; nothing that was there is lost") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise InputError(f"no permission to write {path}: choose another place with --out") from error
+        if error.errno == errno.EEXIST:
+            raise InputError(f"{path} was made by another process just now: choose another place") from error
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
             raise InputError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
         raise InputError(f"cannot write {path}: {error.strerror}") from error

@@ -14,8 +14,8 @@ from vaekit import viz
 from vaekit.data.core import DataSet, Split
 from vaekit.dist import DiagGaussian, centre
 from vaekit.errors import InputError
-from vaekit.evaluate import ACTIVE, Evaluation, Latents, advise, evaluate, latents, residuals
-from vaekit.evaluate.passes import device_of, observing
+from vaekit.evaluate import ACTIVE, Evaluation, Latents, advise, evaluate, latents, measure, residuals
+from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.files import explained, write_bytes
 from vaekit.models.core import LatentModel, at_centre, from_p, given
 from vaekit.recipes.core import Recipe
@@ -39,16 +39,18 @@ def write_report(run: Run, recipe: Recipe, evaluations: Mapping[str, Mapping[str
     model, data = recipe.model, recipe.data()
     kept = evaluations.get("test")
     test = evaluate(model, data.test, samples=QUICK) if kept is None else _evaluation(kept)
-    train = evaluate(model, _head(data.train, EXAMPLES), samples=1)
-    map_ = latents(model, _head(data.test, POINTS))
-    findings = advise(test, train=train, latents=map_, residuals=residuals(model, _head(data.test, EXAMPLES)))
+    train = evaluate(model, _some(data.train, EXAMPLES), samples=1)
+    shown = _some(data.test, POINTS)
+    map_ = latents(model, shown)
+    some = _some(data.test, EXAMPLES)
+    findings = advise(test, train=train, latents=map_, residuals=residuals(model, some), measure=measure(model, some))
     how = f"{test.samples} importance samples for each of {test.examples} test examples" + (
         f"; a quick look, run: vaekit evaluate {run.path}" if kept is None else ""
     )
     pictures = []
     with explained(run.figures):
         run.figures.mkdir(exist_ok=True)
-    for name, figure, caption, alt in _drawings(run, model, data, map_):
+    for name, figure, caption, alt in _drawings(run, model, data, shown, map_):
         image = viz.png(figure)
         write_bytes(run.figures / f"{name}.png", image)
         pictures.append(Picture(image, caption, alt))
@@ -68,7 +70,7 @@ def _numbers(test: Evaluation, train: Evaluation) -> Table:
     rows: list[list[Any]] = [
         ["negative log-likelihood, at most", Number(test.nll, test.nll_se, "nats")],
         ["evidence lower bound", Number(test.elbo, test.elbo_se, "nats")],
-        ["evidence lower bound on training data", Number(train.elbo, train.elbo_se, "nats")],
+        [f"evidence lower bound on {train.examples} training examples, samples each: {train.samples}", Number(train.elbo, train.elbo_se, "nats")],
         ["reconstruction term E log p(x | z)", Number(test.log_px, test.log_px_se, "nats")],
     ]
     one = len(test.rates) == 1
@@ -105,14 +107,13 @@ Drawing = tuple[str, Figure, str, str]
 """Name of the file, figure, caption, and words for those who cannot see it."""
 
 
-def _drawings(run: Run, model: LatentModel, data: DataSet, map_: Latents) -> Iterator[Drawing]:
+def _drawings(run: Run, model: LatentModel, data: DataSet, shown: Split, map_: Latents) -> Iterator[Drawing]:
     if len(data.shape) == 3 and data.shape[0] in (1, 3):
-        yield from _image_drawings(model, data)
-    label = None if data.test.label is None else data.test.label[: len(map_.z)]
+        yield from _image_drawings(model, shown)
     caption = "Posterior means of the test set" + (", first two principal components" if map_.z.shape[1] > 2 else "")
     yield (
         "latents",
-        viz.scatter(map_.z, label=label, label_names=data.label_names),
+        viz.scatter(map_.z, label=shown.label, label_names=data.label_names),
         caption,
         "Scatter plot of the test set in latent space.",
     )
@@ -124,17 +125,17 @@ def _drawings(run: Run, model: LatentModel, data: DataSet, map_: Latents) -> Ite
         yield "curves", viz.curves(columns), "Every term of the bound while training", "Curves of each term over the steps of training."
 
 
-def _image_drawings(model: LatentModel, data: DataSet) -> Iterator[Drawing]:
+def _image_drawings(model: LatentModel, test: Split) -> Iterator[Drawing]:
     device = device_of(model)
-    gap = viz.gap_for(data.shape[-1])
+    gap = viz.gap_for(test.shape[-1])
     with observing(model, 0):
-        batch = _head(data.test, 16).batch(torch.arange(min(16, len(data.test)))).to(device)
+        batch = next(batches(test, 16, device, dtype=dtype_of(model)))
         pairs = viz.pairs(batch.x.cpu(), model.reconstruct(batch).cpu(), gap=gap)
         yield "reconstructions", pairs, "Test examples and their reconstructions", "Originals and below each its reconstruction."
         sheet = viz.sheet(model.sample(64).cpu(), gap=gap)
         yield "samples", sheet, "Samples from the prior, decoded", "Sheet of 64 generated images."
-        if len(data.test) > 1:
-            strips = viz.strips(_interpolations(model, data.test, device))
+        if len(test) > 1:
+            strips = viz.strips(_interpolations(model, test, device))
             yield "interpolations", strips, "Straight lines in latent space between pairs of test examples", "Rows of images that change."
         grid = _manifold(model, device)
         if grid is not None:
@@ -145,8 +146,8 @@ def _image_drawings(model: LatentModel, data: DataSet) -> Iterator[Drawing]:
 def _interpolations(model: LatentModel, split: Split, device: torch.device, rows: int = 5, steps: int = 9) -> Tensor:
     """Pairs of examples with the decoded line between their latents, all levels moving together, ``[rows, steps + 2, C, H, W]``."""
     rows = min(rows, len(split) // 2)
-    batch = split.batch(torch.arange(2 * rows)).to(device)
-    t = torch.linspace(0, 1, steps, device=device)
+    batch = next(batches(split, 2 * rows, device, dtype=dtype_of(model)))
+    t = torch.linspace(0, 1, steps, dtype=dtype_of(model), device=device)
     lines = []
     for z in model.trace(at_centre(), batch).z:
         a, b = z[0, 0::2].unsqueeze(1), z[0, 1::2].unsqueeze(1)
@@ -162,13 +163,15 @@ def _manifold(model: LatentModel, device: torch.device, n: int = 15) -> tuple[Te
     p = levels[0].p
     if len(levels) != 1 or not isinstance(p, DiagGaussian) or p.event_shape != (2,) or p.mean.any() or p.log_scale.any():
         return None
-    quantiles = torch.special.ndtri(torch.linspace(0.02, 0.98, n, device=device))
+    quantiles = torch.special.ndtri(torch.linspace(0.02, 0.98, n, dtype=p.mean.dtype, device=device))
     z = torch.cartesian_prod(quantiles, quantiles).unsqueeze(0)
     return centre(model.trace(given(z)).px)[0].unflatten(0, (n, n)).cpu(), quantiles.cpu()
 
 
-def _head(split: Split, n: int) -> Split:
-    return split.head(min(n, len(split)))
+def _some(split: Split, n: int) -> Split:
+    """At most n rows, the same at every call, in a random order: data sets may be sorted by class."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    return split.take(order[:n])
 
 
 def _evaluation(kept: Mapping[str, Any]) -> Evaluation:

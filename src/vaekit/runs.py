@@ -44,6 +44,7 @@ class Config:
     command: str = ""
     created: str = ""
     versions: Mapping[str, str] | None = None
+    end: Mapping[str, Any] | None = None  # epochs done, planned, and the best by validation, once training has ended
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,9 @@ def _foreign(path: Path) -> bool:
 
 def _claim(out: Path) -> Path:
     with explained(out):
-        if out.exists() and (not out.is_dir() or any(map(_foreign, out.iterdir()))):
+        existed = out.exists()
+        if existed and (not out.is_dir() or any(map(_foreign, out.iterdir()))):
             hint = "add --resume to continue it, or choose another --out" if (out / "run.json").exists() else "choose another --out"
             raise InputError(f"{out} already holds something, and a run never overwrites: {hint}")
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=existed)  # making it is claiming it: of two processes one fails here
     return out

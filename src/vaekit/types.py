@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaekit.errors import InputError
+
 __all__ = ["Batch"]
 
 
@@ -39,8 +41,19 @@ class Batch(NamedTuple):
 
     @property
     def input(self) -> Tensor:
-        """What an encoder sees: x with its missing entries set to 0, ``[B, *]``."""
-        return self.x if self.mask is None else torch.where(self.mask, self.x, torch.zeros_like(self.x))
+        """What an encoder sees: x with its missing entries set to 0, ``[B, *]``.
+
+        Raises:
+            InputError: the mask is not bool, or not of x's shape.
+        """
+        if self.mask is None:
+            return self.x
+        if self.mask.dtype != torch.bool or self.mask.shape != self.x.shape:
+            raise InputError(
+                f"the mask is {str(self.mask.dtype)[6:]} {list(self.mask.shape)}: it must be bool, True where x is observed, and "
+                f"{list(self.x.shape)}, as x"
+            )
+        return torch.where(self.mask, self.x, torch.zeros_like(self.x))
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

@@ -119,7 +119,8 @@ def _download(source: Source, file: str, *, by_hand: Path) -> Path:
                 raise InputError(f"cannot write {folder / file}: {reason}; {hint}") from error
     listed = "; ".join(f"{url}{file}: {fault}" for url, fault in faults.items())
     raise InputError(
-        f"cannot download {source.name}/{file} ({listed}); put a copy at {by_hand}, or set VAEKIT_MIRROR to a server that has it"
+        f"cannot download {source.name}/{file} ({listed}); "
+        f"put a copy at {by_hand}, or set VAEKIT_DATA to a folder or VAEKIT_MIRROR to a server that has {source.name}/{file}"
     )
 
 

@@ -19,7 +19,7 @@ from functools import singledispatch
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, TransformedDistribution, kl_divergence
 from torch.distributions.transforms import Transform
 from zuko.distributions import NormalizingFlow
 
@@ -56,7 +56,7 @@ def log_prob_parts(d: Distribution, x: Tensor) -> Tensor:
 
 @log_prob_parts.register
 def _(d: Independent, x: Tensor) -> Tensor:
-    return d.base_dist.log_prob(x)
+    return log_prob_parts(d.base_dist, x) if d.base_dist.event_shape else d.base_dist.log_prob(x)
 
 
 @singledispatch
@@ -125,9 +125,26 @@ def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
 def centre(d: Distribution) -> Tensor:
     """One point that stands for the distribution, ``[*batch, *event]``: its mean; its mode where a mean makes no sense.
 
-    For a flow it is the image of the base distribution's centre, which is neither, but is where an embedding should be drawn.
+    For a flow or another transformed distribution it is the image of the base distribution's centre, which is neither, but is where an
+    embedding should be drawn.
+
+    Raises:
+        InputError: the distribution has no mean.
     """
-    return d.mean
+    try:
+        return d.mean
+    except NotImplementedError as error:
+        raise InputError(
+            f"{describe(d)} has no mean, so there is no one point to show for it: register one with vaekit.dist.centre"
+        ) from error
+
+
+@centre.register
+def _(d: TransformedDistribution) -> Tensor:
+    z = centre(d.base_dist)
+    for transform in d.transforms:
+        z = transform(z)
+    return z
 
 
 @centre.register
@@ -148,7 +165,8 @@ def _(d: NormalizingFlow) -> Tensor:
 
 @singledispatch
 def tempered(d: Distribution, temperature: float) -> Distribution:
-    """The distribution with its noise scaled by ``temperature``: 1 leaves it as it is, towards 0 it shrinks to its centre.
+    """The distribution with its noise scaled by ``temperature``: 1 leaves it as it is, at 0 none is left (a mixture still
+    chooses one of its components).
 
     Raises:
         InputError: the distribution has no scale that could be changed.

@@ -12,7 +12,7 @@ import math
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, MultivariateNormal, constraints, register_kl
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, constraints, register_kl
 
 from vaekit.dist.core import SampleShape, draw, log_prob_parts, sum_event, tempered
 
@@ -55,7 +55,7 @@ class DiagGaussian(Distribution):
     @property
     def scale(self) -> Tensor:
         """Standard deviation, ``[*batch, *event]``."""
-        return self.log_scale.exp()
+        return self.log_scale.exp().expand(self._shape)
 
     @property
     def mean(self) -> Tensor:
@@ -125,6 +125,23 @@ def _(d: MultivariateNormal, shape: Size, reparam: bool = True) -> tuple[Tensor,
         z = z.detach()
         return z, d.log_prob(z)
     return z, -(0.5 * eps.square() + HALF_LOG_2PI).sum(-1) - d.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _as_diagonal(d: Independent) -> DiagGaussian:
+    """torch's own form of a diagonal Gaussian."""
+    if not isinstance(d.base_dist, Normal):
+        raise NotImplementedError
+    return DiagGaussian(d.base_dist.loc, d.base_dist.scale.log(), len(d.event_shape))
+
+
+@register_kl(Independent, DiagGaussian)
+def _kl_torch_diag(q: Independent, p: DiagGaussian) -> Tensor:
+    return _kl_diag_diag(_as_diagonal(q), p)
+
+
+@register_kl(DiagGaussian, Independent)
+def _kl_diag_torch(q: DiagGaussian, p: Independent) -> Tensor:
+    return _kl_diag_diag(q, _as_diagonal(p))
 
 
 @register_kl(MultivariateNormal, DiagGaussian)

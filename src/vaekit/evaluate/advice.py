@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from vaekit.evaluate.latent import Latents
+from vaekit.evaluate.latent import ACTIVE, Latents
 from vaekit.evaluate.likelihood import Evaluation
+from vaekit.evaluate.measure import Measure
 from vaekit.evaluate.residuals import Residuals
 
 __all__ = ["Finding", "advise"]
+
+NEGLIGIBLE = 0.1
+"""Nats of KL below which a level counts as collapsed: 0.14 bits about x."""
+FEW = 10
+"""Fewer examples than this say nothing about latent dimensions."""
 
 
 class Finding(NamedTuple):
@@ -28,40 +34,69 @@ def advise(
     train: Evaluation | None = None,
     latents: Latents | None = None,
     residuals: Residuals | None = None,
+    measure: Measure | None = None,
 ) -> list[Finding]:
     """Findings on a trained model, the gravest first; an empty list where nothing looks wrong.
 
     Args:
         test: the evaluation on held-out data.
         train: the same on training data, for overfitting; its ELBOs are compared, which do not depend on the number of samples.
-        latents: for inactive units; without it the counts in ``test`` are used.
+        latents: for inactive units level by level; without it the counts in ``test`` are used.
         residuals: for the variance of a Gaussian likelihood.
+        measure: what log p(x | z) is, for what may be compared with it.
     """
-    found = [*_units(test, latents), *_variance(residuals), *_overfitting(test, train), *_weights(test)]
+    found = [*_units(test, latents), *_variance(residuals), *_overfitting(test, train), *_weights(test), *_meaning(measure)]
     return sorted(found, key=lambda finding: finding.severity != "warning")
 
 
+def _collapsed(test: Evaluation) -> list[int]:
+    """Levels whose rate is 0 within its error: the KL is what a level tells of x, whatever the prior and the units of z."""
+    return [n for n, (rate, se) in enumerate(zip(test.rates, test.rates_se, strict=True)) if not rate > NEGLIGIBLE + 2 * se]
+
+
 def _units(test: Evaluation, latents: Latents | None) -> list[Finding]:
-    dead = test.latent_dim - test.active_units
-    if test.active_units == 0:
+    if test.examples < FEW:
+        return []  # a variance over so few examples says nothing, and neither does the error of a rate
+    collapsed = _collapsed(test)
+    if len(collapsed) == len(test.rates):
         return [
             Finding(
                 "warning",
-                f"All {test.latent_dim} latent dimensions are inactive: the decoder ignores z, the posterior has collapsed onto the prior; "
-                "warm the KL up from 0, use free bits, or a weaker decoder.",
+                f"All {test.latent_dim} latent dimensions are inactive (KL {sum(test.rates):.2f} nats): the decoder ignores z, the "
+                "posterior has collapsed onto the prior; warm the KL up from 0, use free bits, or a weaker decoder.",
             )
         ]
-    if dead == 0:
+    return [*(_collapsed_level(test, n) for n in collapsed), *_inactive(test, latents, collapsed)]
+
+
+def _collapsed_level(test: Evaluation, n: int) -> Finding:
+    return Finding(
+        "warning",
+        f"Level {n} of 0 to {len(test.rates) - 1}, from the top, has collapsed: its KL is {test.rates[n]:.2f} +- {test.rates_se[n]:.2f} "
+        "nats, so it tells nothing about x; warm the KL up from 0, use free bits, or leave the level out.",
+    )
+
+
+def _inactive(test: Evaluation, latents: Latents | None, collapsed: list[int]) -> list[Finding]:
+    """Inactive dimensions in the levels that carry something; none of them active contradicts the rate, so nothing is said then."""
+    if collapsed or latents is not None:
+        if latents is None:
+            return []  # which level the inactive ones belong to is not known
+        levels = list(zip(latents.sizes, latents.active.split(latents.sizes), strict=True))
+        carrying = [(size, int(on.sum())) for n, (size, on) in enumerate(levels) if n not in collapsed]
+    else:
+        carrying = [(test.latent_dim, test.active_units)]
+    carrying = [(size, on) for size, on in carrying if on > 0]
+    size, on = sum(size for size, _ in carrying), sum(on for _, on in carrying)
+    if size == on:
         return []
-    nats = ""
-    if latents is not None and latents.kl is not None:
-        nats = f" and cost {float(latents.kl[~latents.active].sum()):.2f} nats together"
-    severity = "warning" if dead > test.latent_dim / 2 else "info"
+    of = "" if len(carrying) == len(test.rates) or len(test.rates) == 1 else " of the other levels"
+    severity = "warning" if size - on > size / 2 else "info"
     return [
         Finding(
             severity,
-            f"{dead} of {test.latent_dim} latent dimensions are inactive (variance of their posterior means under 0.01{nats}): "
-            "they do no harm, but a smaller latent space would do; if too few are left, warm the KL up or use free bits.",
+            f"{size - on} of {size} latent dimensions{of} are inactive (variance of their posterior means under {ACTIVE} of the "
+            "prior's): they do no harm, but a smaller latent space would do; if too few are left, warm the KL up or use free bits.",
         )
     ]
 
@@ -84,7 +119,9 @@ def _overfitting(test: Evaluation, train: Evaluation | None) -> list[Finding]:
     if train is None:
         return []
     gap, se = train.elbo - test.elbo, math.hypot(train.elbo_se, test.elbo_se)
-    if not gap > max(3 * se, 0.02 * abs(test.elbo)):
+    # The gap and the rate are the same in any units of x (a change of units adds the same to both ELBOs); the ELBO itself is not. What
+    # is lost on new data is held against what the latents tell of x; the half nat is for models that tell next to nothing.
+    if not (gap > 3 * se and gap > 0.05 * sum(test.rates) + 0.5):
         return []
     return [
         Finding(
@@ -108,3 +145,21 @@ def _weights(test: Evaluation) -> list[Finding]:
     if test.examples < 100:
         found.append(Finding("info", f"Only {test.examples} examples were evaluated: the errors are themselves uncertain."))
     return found
+
+
+def _meaning(measure: Measure | None) -> list[Finding]:
+    match measure:
+        case Measure.EXPECTED_MASS:
+            sentence = (
+                "The likelihood is a Bernoulli and x has grey values: what is called negative log-likelihood and bits per dimension is "
+                "an expected log-mass of binary pixels, no likelihood of these x; compare it only with the same on the same data. "
+                "Binarise x, or take a likelihood of grey levels (DiscretisedLogistic)."
+            )
+        case Measure.DENSITY:
+            sentence = (
+                "The likelihood is a density: negative log-likelihood and bits per dimension are differential, so they depend on the "
+                "units of x, may be negative, and count no bits of a code; compare them only for x in the same units."
+            )
+        case _:
+            return []
+    return [Finding("info", sentence)]

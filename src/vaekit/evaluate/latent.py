@@ -8,14 +8,19 @@ import torch
 from torch import Tensor
 
 from vaekit.data.core import Split
-from vaekit.dist import DiagGaussian, gaussian_kl_parts
-from vaekit.evaluate.passes import batches, device_of, observing
-from vaekit.models.core import LatentModel, Level
+from vaekit.dist import DiagGaussian, centre, gaussian_kl_parts
+from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.models.core import LatentModel, Level, at_centre
+from vaekit.types import Batch
 
-__all__ = ["ACTIVE", "Latents", "active", "embed", "latents"]
+__all__ = ["ACTIVE", "Latents", "active", "embed", "latents", "offsets"]
 
 ACTIVE = 1e-2
-"""A latent dimension is active where the variance over the data of its posterior mean exceeds this (Burda et al., 2016)."""
+"""A latent dimension is active where the variance over the data of its posterior mean exceeds this (Burda et al., 2016).
+
+The definition is made for N(0, I). Under another diagonal Gaussian p the mean is counted from p's, in units of p's standard deviation:
+what a level below the top takes from the level above is no news about x. See `offsets`.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,16 +32,18 @@ class Latents:
         kl: mean over the data of KL(q_d || p_d) per dimension in nats, ``[D]``; None where q or p is not a diagonal Gaussian, so that
             a KL per dimension does not exist.
         sizes: dimensions of each level.
+        offset: `offsets` of the same examples, ``[N, D]``.
     """
 
     z: Tensor
     kl: Tensor | None
     sizes: tuple[int, ...]
+    offset: Tensor
 
     @property
     def variance(self) -> Tensor:
-        """Variance over the data of each posterior mean, ``[D]``."""
-        return self.z.var(0, correction=0)
+        """Variance over the data of each `offset`, ``[D]``; under N(0, I) that of the posterior mean."""
+        return self.offset.var(0, correction=0)
 
     @property
     def active(self) -> Tensor:
@@ -44,33 +51,54 @@ class Latents:
         return self.variance > ACTIVE
 
 
-def active(z: Tensor) -> int:
-    """Number of active dimensions of centres ``[N, D]``."""
-    return int((z.var(0, correction=0) > ACTIVE).sum())
+def active(offset: Tensor) -> int:
+    """Number of active dimensions of `offsets` ``[N, D]``."""
+    return int((offset.var(0, correction=0) > ACTIVE).sum())
 
 
 def embed(model: LatentModel, split: Split, *, batch_size: int = 500) -> Tensor:
     """The centre of q(z | x) for every example in order, ``[N, D]``, on the CPU."""
     with observing(model, 0):
-        return torch.cat([model.embed(batch).cpu() for batch in batches(split, batch_size, device_of(model))])
+        return torch.cat([model.embed(batch).cpu() for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model))])
+
+
+def offsets(model: LatentModel, split: Split, *, batch_size: int = 500) -> Tensor:
+    """How far the centre of q lies from that of p at the same state above, for every example, ``[N, D]``, on the CPU.
+
+    Where p is a diagonal Gaussian the unit is its standard deviation. Under N(0, I) it is the posterior mean; where q is p it is 0.
+    """
+    with observing(model, 0):
+        return torch.cat([_offset(model, batch) for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model))])
 
 
 def latents(model: LatentModel, split: Split, *, seed: int = 0, batch_size: int = 500) -> Latents:
     """`Latents` of a split; levels below the top are conditioned on one sample of the levels above."""
-    centres, kls, weights = [], [], []
+    centres, offset, kls, weights = [], [], [], []
     sizes: tuple[int, ...] = ()
     with observing(model, seed):
-        for batch in batches(split, batch_size, device_of(model)):
+        for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
             centres.append(model.embed(batch).cpu())
+            offset.append(_offset(model, batch))
             levels = model.infer(batch).levels
             sizes = tuple(level.z[0, 0].numel() for level in levels)
             kls.append([_kl_per_dimension(level) for level in levels])
             weights.append(batch.size)
     if any(kl is None for row in kls for kl in row):
-        return Latents(torch.cat(centres), None, sizes)
+        return Latents(torch.cat(centres), None, sizes, torch.cat(offset))
     rows = torch.stack([torch.cat([kl for kl in row if kl is not None]) for row in kls])
     weight = torch.tensor(weights, dtype=rows.dtype)
-    return Latents(torch.cat(centres), (rows * weight[:, None]).sum(0) / weight.sum(), sizes)
+    return Latents(torch.cat(centres), (rows * weight[:, None]).sum(0) / weight.sum(), sizes, torch.cat(offset))
+
+
+def _offset(model: LatentModel, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([_level_offset(level)[0].flatten(1) for level in model.trace(at_centre(), batch).levels], -1).cpu()
+
+
+def _level_offset(level: Level) -> Tensor:
+    if isinstance(level.p, DiagGaussian):
+        return (level.z - level.p.mean) / level.p.scale
+    return level.z - centre(level.p) if level.p.batch_shape else level.z  # a constant centre has no part in the variance
 
 
 def _kl_per_dimension(level: Level) -> Tensor | None:

@@ -16,15 +16,20 @@ from torch import Tensor
 
 from vaekit.bounds import Weights
 from vaekit.data.core import Split
+from vaekit.dist import log_prob_parts
+from vaekit.dist.core import factor_mask
 from vaekit.errors import InputError
-from vaekit.evaluate.latent import active, embed
-from vaekit.evaluate.passes import batches, device_of, observing
-from vaekit.models.core import LatentModel
+from vaekit.evaluate.latent import active, offsets
+from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.models.core import LatentModel, at_centre
+from vaekit.types import Batch
 
 __all__ = ["Evaluation", "evaluate"]
 
 CHUNK = 4_000_000
 """Numbers of x-shaped memory a chunk of samples may take: 16 MB, which stays in the last-level cache of common processors."""
+ROWS = 20_000
+"""Latents (samples times examples) a chunk may send through the decoder, whose layers may be far wider than x."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,12 @@ class Evaluation:
         elbo: mean over examples of the K-sample average of log w.
         nll: minus the mean K-sample importance-weighted bound.
         ess: mean effective sample size, of K.
-        bits_per_dim: nll / (D log 2), D the observed entries per example, for x in the units that the model was given.
+        bits_per_dim: nll / (D log 2), D the scored entries per example, for x in the units that the model was given. An observed entry
+            is not scored where its factor is missing (a pixel of a `DiscretisedLogisticMixture` that lacks a channel). NaN for D = 0.
         log_px: reconstruction term of the ELBO, E_q[log p(x | z)].
         rates: one KL(q || p) per level, from the top; elbo = log_px - sum(rates).
-        active_units: latent dimensions whose posterior mean has a variance over the data above 0.01.
+        active_units: latent dimensions whose posterior mean has a variance over the data above 0.01 (Burda et al., 2016), counted
+            from the mean of p(z_l | z_<l) in units of its standard deviation (`vaekit.evaluate.ACTIVE`).
         latent_dim: latent dimensions of all levels.
     """
 
@@ -76,7 +83,9 @@ def evaluate(
 ) -> Evaluation:
     """Estimate ELBO and log-likelihood of every example of ``split`` by K = ``samples`` importance samples from q(z | x).
 
-    Memory does not grow with K nor with the number of examples: samples are streamed in chunks, only running sums are kept.
+    Memory does not grow with K nor with the number of examples: samples are streamed in chunks, only running sums are kept. A chunk has
+    at most 4 million numbers in the shape of x and at most 20,000 latents, so a layer of the decoder of width H takes at most 20,000 H
+    numbers; but never less than one sample of each of the ``batch_size`` examples.
 
     Args:
         model: any model with a posterior.
@@ -96,8 +105,8 @@ def evaluate(
     parts: list[Tensor] = []
     observed = 0
     with observing(model, seed):
-        for batch in batches(split, batch_size, device_of(model)):
-            chunk = max(1, CHUNK // batch.x.numel())
+        for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
+            chunk = max(1, min(CHUNK // batch.x.numel(), ROWS // batch.size))
             w = Weights.empty(batch.size, batch.x.device)
             terms = torch.zeros((), dtype=torch.float64)
             for start in range(0, samples, chunk):
@@ -106,14 +115,14 @@ def evaluate(
                 w = w.update(log_px - rate.sum(-1))
                 terms = terms + torch.cat([log_px.unsqueeze(-1), rate], -1).sum(0, dtype=torch.float64)
             parts.append(torch.cat([torch.stack([w.elbo, w.iwae, w.ess], -1), terms / samples], -1).cpu())
-            observed += batch.x.numel() if batch.mask is None else int(batch.mask.sum())
+            observed += _scored(model, batch)
             if watch is not None:
                 watch(sum(len(part) for part in parts), len(split))
     values = torch.cat(parts)
     _check_finite(values[:, 1])
     mean = values.mean(0).tolist()
     se = (values.std(0) / math.sqrt(len(values))).tolist() if len(values) > 1 else [math.nan] * values.shape[1]
-    z = embed(model, split, batch_size=batch_size)
+    offset = offsets(model, split, batch_size=batch_size)
     return Evaluation(
         examples=len(values),
         samples=samples,
@@ -122,15 +131,24 @@ def evaluate(
         nll=-mean[1],
         nll_se=se[1],
         ess=mean[2],
-        bits_per_dim=-mean[1] * len(values) / (observed * math.log(2)),
+        bits_per_dim=-mean[1] * len(values) / (observed * math.log(2)) if observed else math.nan,
         log_px=mean[3],
         log_px_se=se[3],
         rates=tuple(mean[4:]),
         rates_se=tuple(se[4:]),
-        active_units=active(z),
-        latent_dim=z.shape[1],
+        active_units=active(offset),
+        latent_dim=offset.shape[1],
         seed=seed,
     )
+
+
+def _scored(model: LatentModel, batch: Batch) -> int:
+    """Entries of x that log p(x | z) counts: the observed ones, but for those whose factor is only partly observed."""
+    if batch.mask is None:
+        return batch.x.numel()
+    px = model.trace(at_centre(), batch).px
+    parts = log_prob_parts(px, batch.input)
+    return int(factor_mask(parts, batch.mask, len(px.event_shape)).expand_as(batch.mask).sum())
 
 
 def _check_finite(log_px: Tensor) -> None:

@@ -11,7 +11,7 @@ from vaekit.data.core import Split
 from vaekit.models.core import LatentModel
 from vaekit.types import Batch
 
-__all__ = ["batches", "device_of", "observing"]
+__all__ = ["batches", "device_of", "dtype_of", "observing"]
 
 
 @contextmanager
@@ -36,7 +36,13 @@ def device_of(model: LatentModel) -> torch.device:
     return torch.device("cpu")
 
 
-def batches(split: Split, size: int, device: torch.device) -> Iterator[Batch]:
-    """The split in order, ``size`` examples at a time."""
+def dtype_of(model: LatentModel) -> torch.dtype | None:
+    """The floating dtype that the model computes in; None for a model without floating tensors."""
+    return next((t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), None)
+
+
+def batches(split: Split, size: int, device: torch.device, *, dtype: torch.dtype | None = None) -> Iterator[Batch]:
+    """The split in order, ``size`` examples at a time; ``dtype``, see `dtype_of`, is that of x where x is floating."""
     for rows in torch.arange(len(split)).split(size):
-        yield split.batch(rows).to(device)
+        batch = split.batch(rows).to(device)
+        yield batch._replace(x=batch.x.to(dtype)) if batch.x.is_floating_point() else batch

@@ -18,6 +18,7 @@ of given latents and everything built on them are one loop with another pick:
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,7 @@ def from_q(k: int, *, reparam: bool = True) -> Pick:
     def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
         if q is None:
             raise InputError("a sample from q(z | x) needs a batch x; sample from the prior with from_p instead")
+        _check_pair(level, q, p)
         z, log_q = draw(q, _missing(q, (k, q.batch_shape[-1])), reparam)
         return Level(z, p, q, p.log_prob(z), log_q)
 
@@ -63,12 +65,12 @@ def from_q(k: int, *, reparam: bool = True) -> Pick:
 
 def from_p(k: int, n: int, *, temperature: float = 1.0) -> Pick:
     """``[k, n]`` ancestral samples z ~ p(z), their noise scaled by ``temperature``; log p(z) is that of the model at temperature 1."""
-    if temperature < 0:
-        raise InputError(f"temperature {temperature} is negative; 1 is the model's own, 0 its centre")
+    if not 0 <= temperature < math.inf:
+        raise InputError(f"temperature {temperature}: it must be 0 or more and finite; 1 is the model's own, 0 leaves out the noise")
 
     def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
         z, _ = draw(tempered(p, temperature), _missing(p, (k, n)), False)
-        return _scored(z, q, p)
+        return _scored(level, z, q, p)
 
     return pick
 
@@ -82,7 +84,12 @@ def given(z: Tensor | Sequence[Tensor]) -> Pick:
             raise InputError(
                 f"{len(zs)} level(s) of latents were given and the model asks for level {level}; use prefix() for the top levels"
             )
-        return _scored(zs[level], q, p)
+        z, event = zs[level], p.event_shape
+        if z.dim() != 2 + len(event) or z.shape[2:] != event:
+            raise InputError(
+                f"level {level}: the latents given have shape {list(z.shape)}; they must be [K, B, {', '.join(map(str, event))}]"
+            )
+        return _scored(level, z, q, p)
 
     return pick
 
@@ -100,7 +107,7 @@ def at_centre() -> Pick:
     def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
         d = p if q is None else q
         z = centre(d)
-        return _scored(z.unsqueeze(0) if len(d.batch_shape) == 1 else z, q, p)
+        return _scored(level, z.reshape((1,) * (2 - len(d.batch_shape)) + z.shape), q, p)
 
     return pick
 
@@ -110,7 +117,22 @@ def _missing(d: Distribution, shape: tuple[int, int]) -> Size:
     return Size(shape[: 2 - len(d.batch_shape)])
 
 
-def _scored(z: Tensor, q: Distribution | None, p: Distribution) -> Level:
+def _check_pair(level: int, q: Distribution | None, p: Distribution) -> None:
+    """Tensors of other shapes would broadcast, and the numbers be wrong without a word. Shapes are static: a compiled step pays nothing."""
+    if q is not None and q.event_shape != p.event_shape:
+        raise InputError(
+            f"level {level}: q(z | x) = {describe(q)} has events {list(q.event_shape)}, p(z) = {describe(p)} has {list(p.event_shape)}: "
+            "give both one size, and wrap what counts as one event into Independent(..., 1)"
+        )
+    for d in (p,) if q is None else (p, q):
+        if len(d.batch_shape) > 2:
+            raise InputError(
+                f"level {level}: {describe(d)} has batch shape {list(d.batch_shape)}, which is more than [K, B]: wrap it into Independent"
+            )
+
+
+def _scored(level: int, z: Tensor, q: Distribution | None, p: Distribution) -> Level:
+    _check_pair(level, q, p)
     return Level(z, p, q, p.log_prob(z), None if q is None else q.log_prob(z))
 
 
@@ -192,7 +214,7 @@ class LatentModel(nn.Module, abc.ABC):
 
     Implementing a LatentModel:
         1. ``unroll(pick, batch)`` walks the levels from the top: build p(z_l | z_<l) and, where there is a batch, q(z_l | z_<l, x) from
-           ``batch.input``; call ``level = pick(l, q, p)`` and go on with ``level.z``.
+           ``plain_input(batch)``; call ``level = pick(l, q, p)`` and go on with ``level.z``.
         2. At the top p may have batch shape () and q ``[B]``; below, both follow z's ``[K, B]``.
         3. Return the levels and p(x | z). Never sample, never score.
     """
@@ -203,7 +225,16 @@ class LatentModel(nn.Module, abc.ABC):
 
     def trace(self, pick: Pick, batch: Batch | None = None) -> Trace:
         """`unroll`, kept with its batch."""
+        if batch is not None and not isinstance(batch, Batch):
+            raise InputError(f"a model takes a Batch, not a {type(batch).__name__}: write Batch(x)")
         levels, px = self.unroll(pick, batch)
+        for number, level in enumerate(levels):
+            shape = level.z.shape[:2] if batch is None else (level.z.shape[0], batch.size)
+            if not level.z.shape[:2] == level.log_p.shape == shape or (level.log_q is not None and level.log_q.shape != shape):
+                raise InputError(
+                    f"level {number}: z {list(level.z.shape)} must begin with [K, B] and its log-density {list(level.log_p.shape)} be "
+                    f"[K, B] = {list(shape)}: wrap what counts as one event into Independent(..., 1)"
+                )
         return Trace(batch, levels, px)
 
     def infer(self, batch: Batch, k: int = 1, *, reparam: bool = True) -> Trace:
@@ -212,7 +243,10 @@ class LatentModel(nn.Module, abc.ABC):
 
     def score(self, batch: Batch, z: Tensor | Sequence[Tensor]) -> Trace:
         """The trace of given latents, ``[K, B, *]`` per level."""
-        return self.trace(given(z), batch)
+        t = self.trace(given(z), batch)
+        if not isinstance(z, Tensor) and len(z) != len(t.levels):
+            raise InputError(f"{len(z)} levels of latents were given and the model has {len(t.levels)}")
+        return t
 
     def log_joint(self, batch: Batch, z: Tensor | Sequence[Tensor]) -> Tensor:
         """log p(x, z), ``[K, B]``."""
@@ -246,6 +280,17 @@ class LatentModel(nn.Module, abc.ABC):
 
     def extra_repr(self) -> str:
         return f"parameters={sum(p.numel() for p in self.parameters()):,}"
+
+
+def plain_input(batch: Batch) -> Tensor:
+    """``batch.input``, for a model that takes no context.
+
+    Raises:
+        InputError: the batch carries a context c, which would be ignored.
+    """
+    if batch.c is not None:
+        raise InputError(f"this model takes no context, and the batch carries c {list(batch.c.shape)}: leave it out, or join it to x")
+    return batch.input
 
 
 def require_kl(trace: Trace) -> Tensor:

@@ -5,6 +5,8 @@ r"""A hierarchy of latents, inferred and generated from the top down.
 d_l are features of x from a bottom-up pass, h_l the state that a level hands down. With the default merge h_l = z_l the hierarchy is
 a Markov chain; a merge that concatenates gives skip connections, one that adds a residual state.
 
+q sees the state from above and features from below, joined by a network; Sonderby et al. combine the two Gaussians by their precisions.
+
 Sonderby et al., "Ladder Variational Autoencoders", NeurIPS 2016; Kingma et al., "Improved Variational Inference with Inverse
 Autoregressive Flow", NeurIPS 2016; Child, "Very Deep VAEs", ICLR 2021.
 """
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, Level, Pick
+from vaekit.models.core import LatentModel, Level, Pick, plain_input
 from vaekit.types import Batch
 
 __all__ = ["Ladder", "Rung", "replace"]
@@ -79,7 +81,7 @@ class Ladder(LatentModel):
         self.likelihood = likelihood
 
     def unroll(self, pick: Pick, batch: Batch | None = None) -> tuple[tuple[Level, ...], Distribution]:
-        features = [] if batch is None else self._features(batch.input)
+        features = [] if batch is None else self._features(plain_input(batch))
         levels: list[Level] = []
         h: Tensor | None = None
         for number, rung in enumerate(cast("Iterable[Rung]", self.rungs)):

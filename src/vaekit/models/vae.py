@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 from torch.distributions import Distribution
 
-from vaekit.models.core import LatentModel, Level, Pick
+from vaekit.models.core import LatentModel, Level, Pick, plain_input
 from vaekit.types import Batch
 
 __all__ = ["VAE"]
@@ -43,6 +43,6 @@ class VAE(LatentModel):
         self.likelihood = likelihood
 
     def unroll(self, pick: Pick, batch: Batch | None = None) -> tuple[tuple[Level, ...], Distribution]:
-        q = None if batch is None else self.posterior(batch.input)
+        q = None if batch is None else self.posterior(plain_input(batch))
         level = pick(0, q, self.prior())
         return (level,), self.likelihood(level.z)

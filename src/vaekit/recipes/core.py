@@ -64,7 +64,9 @@ def find(name: str) -> RecipeFunction:
         return _from_file(Path(path if path.endswith(".py") else name), function if path.endswith(".py") else "")
     known = names()
     if name not in known:
-        raise InputError(f'unknown recipe "{name}"; {nearest(name, known)}')
+        family = [one for one in known if one.startswith(f"{name}:")]
+        hint = f"choose from: {', '.join(family)}" if family else nearest(name, known)
+        raise InputError(f'unknown recipe "{name}"; {hint}; a file of yours is path.py:function')
     return known[name]
 
 
@@ -96,10 +98,13 @@ def _from_file(path: Path, function: str) -> RecipeFunction:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"{path} could not be loaded: {type(error).__name__}: {error}") from error
+        alone = "; a recipe file stands alone, for the run keeps a copy of it" if isinstance(error, ModuleNotFoundError) else ""
+        raise InputError(f"{path} could not be loaded: {type(error).__name__}: {error}{alone}") from error
     recipes = _recipes_of(module)
     if not function and len(recipes) == 1:
         return next(iter(recipes.values()))
+    if not function and recipes:
+        raise InputError(f"which recipe of {path}? choose from: {', '.join(f'{path}:{one}' for one in recipes)}")
     if function not in recipes:
         raise InputError(
             f'{path} has no recipe "{function}": a recipe is a function whose return annotation is Recipe; '

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vaekit.errors import InputError, nearest
 from vaekit.recipes.core import RecipeFunction
@@ -77,8 +77,8 @@ def describe(function: RecipeFunction) -> str:
     lines = [inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")[0], "", "Flags of this recipe:"]
     help_of = _help(function)
     for name, parameter in inspect.signature(function).parameters.items():
-        default = "" if parameter.default is parameter.empty else f" (default {parameter.default})"
-        lines.append(f"  --{name.replace('_', '-'):<16} {help_of.get(name, '')}{default}")
+        default = "needed" if parameter.default is parameter.empty else f"default {parameter.default}"
+        lines.append(f"  --{name.replace('_', '-'):<16} {help_of.get(name, '')} ({default})".replace("  (", " ("))
     return "\n".join(lines)
 
 
@@ -99,18 +99,26 @@ def _flags(kinds: Mapping[str, Any]) -> str:
 
 
 def _convert(flag: str, kind: Any, value: str) -> Any:
+    """``value`` as an int, finite float, bool, str, an option of a Literal, a tuple of one of these, or None where that is allowed."""
+    options = get_args(kind)
+    if NoneType in options:
+        if value.lower() == "none":
+            return None
+        (kind,) = (option for option in options if option is not NoneType)
+        return _convert(flag, kind, value)
     if get_origin(kind) is tuple:
-        return tuple(_convert(flag, get_args(kind)[0], part) for part in value.split(","))
-    options = [option for option in get_args(kind) if option is not NoneType] or [kind]
-    if NoneType in get_args(kind) and value.lower() == "none":
-        return None
-    kind = options[0]
+        return tuple(_convert(flag, options[0], part) for part in value.split(","))
+    if get_origin(kind) is Literal:
+        found = [option for option in options if str(option) == value]
+        if not found:
+            raise InputError(f'--{flag} has no option "{value}"; {nearest(value, map(str, options))}')
+        return found[0]
+    if kind not in WORDS:
+        raise InputError(f"--{flag} cannot be set from the command line: its type {kind} is no int, float, bool, str, Literal or tuple")
     try:
-        if kind is bool:
-            return {"true": True, "false": False}[value.lower()]
-        converted = kind(value)
+        converted = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
     except (ValueError, KeyError):
-        raise InputError(f'--{flag} takes {WORDS.get(kind, kind.__name__)}, not "{value}"') from None
+        raise InputError(f'--{flag} takes {WORDS[kind]}, not "{value}"') from None
     if isinstance(converted, float) and not math.isfinite(converted):
         raise InputError(f'--{flag} takes a finite number, not "{value}"')
     return converted

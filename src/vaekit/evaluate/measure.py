@@ -1,0 +1,48 @@
+r"""What kind of number log p(x | z) is: it decides whether "negative log-likelihood" and "bits per dimension" mean what they say."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import torch
+from torch.distributions import Distribution, Independent
+
+from vaekit.data.core import Split
+from vaekit.dist import Bernoulli
+from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.models.core import LatentModel, at_centre
+
+__all__ = ["Measure", "measure"]
+
+
+class Measure(Enum):
+    """What log p(x | z) is, for given data."""
+
+    MASS = "log-probability of discrete data"
+    EXPECTED_MASS = "expected log-probability of binary pixels, for grey values"
+    DENSITY = "log-density, which depends on the units of x"
+
+
+def measure(model: LatentModel, split: Split, *, batch_size: int = 500) -> Measure | None:
+    """The `Measure` of a model's likelihood on a split; None where the likelihood does not say what its support is."""
+    with observing(model, 0):
+        for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
+            px = _inner(model.trace(at_centre(), batch).px)
+            if not isinstance(px, Bernoulli | torch.distributions.Bernoulli):
+                return _by_support(px)
+            x = batch.input  # missing entries are 0 there
+            if bool(((x > 0) & (x < 1)).any()):
+                return Measure.EXPECTED_MASS
+    return Measure.MASS
+
+
+def _by_support(px: Distribution) -> Measure | None:
+    try:
+        support = px.support
+    except NotImplementedError:
+        return None
+    return None if support is None else Measure.MASS if support.is_discrete else Measure.DENSITY
+
+
+def _inner(d: Distribution) -> Distribution:
+    return _inner(d.base_dist) if isinstance(d, Independent) else d
