@@ -206,6 +206,15 @@ def test_two_starts_into_one_folder(folder: Path) -> None:
     assert (folder / "race" / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
+def test_training_does_not_need_its_audience(stderr: str, folder: Path) -> None:
+    code = "import sys; from vaekit.cli import main; sys.exit(main())"
+    name = f"alone{len(stderr)}"
+    command = f'"{sys.executable}" -c "{code}" train digits --hidden 8 --epochs 2 --out {name} {stderr}'
+    assert subprocess.run(["sh", "-c", command], stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert (folder / name / "model.safetensors").is_file()
+
+
 def test_nothing_typed_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     out = capsys.readouterr().out

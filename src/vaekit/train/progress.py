@@ -6,6 +6,7 @@ import abc
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from vaekit.train.logs import row_line
@@ -54,12 +55,16 @@ class Lines(Progress):
 
     def refresh(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
         name = "bound" if "bound" in means else "surrogate"
-        print(f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  train/{name} {means[name]:.2f}", file=sys.stderr, flush=True)
+        self._print(f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  train/{name} {means[name]:.2f}")
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        print(row_line(row, self.epochs), file=sys.stderr, flush=True)
+        self._print(row_line(row, self.epochs))
 
     def close(self) -> None: ...
+
+    def _print(self, line: str) -> None:
+        with suppress(OSError):  # whoever read along has gone; the run goes on, and log.txt has it all
+            print(line, file=sys.stderr, flush=True)
 
 
 class Bar(Progress):
@@ -78,7 +83,8 @@ class Bar(Progress):
         name = "bound" if "bound" in means else "surrogate"
         self.bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
         self.bar.set_postfix({name: f"{means[name]:.2f}"} | self.valid, refresh=False)
-        self.bar.update(step - self.bar.n)
+        with suppress(OSError):  # the terminal was closed
+            self.bar.update(step - self.bar.n)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         if "valid/bound" in row:
@@ -87,12 +93,13 @@ class Bar(Progress):
         self.refresh(int(row["epoch"]), int(row["step"]), means)
 
     def close(self) -> None:
-        self.bar.close()
+        with suppress(OSError):
+            self.bar.close()
 
 
 def progress_for(*, epochs: int, steps: int, start: int, show: bool) -> Progress:
     """The one that fits where stderr goes. ``steps`` is the whole run's, ``start`` how many a resumed run has behind it."""
-    if not show:
+    if not show or sys.stderr is None:
         return Silent()
     if "ipykernel" in sys.modules or sys.stderr.isatty():
         return Bar(epochs, steps, start)
