@@ -183,7 +183,7 @@ def test_a_signal_ends_training_in_order(number: int, folder: Path) -> None:
         out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, ""), error
     last = error.splitlines()[-1]
-    assert last.startswith("vaekit: interrupted after step") and last.endswith(f"continue with: vaekit train digits --out {name} --resume")
+    assert last.startswith("vaekit: interrupted") and last.endswith(f"continue with: vaekit train digits --out {name} --resume")
 
 
 def test_ctrl_c_while_importing() -> None:

@@ -32,7 +32,7 @@ from vaekit.errors import InputError
 from vaekit.evaluate import Evaluation
 from vaekit.evaluate import embed as embed_split
 from vaekit.evaluate import evaluate as evaluate_split
-from vaekit.evaluate.passes import batches, device_of
+from vaekit.evaluate.passes import batches, device_of, dtype_of
 from vaekit.files import explained, write_bytes, write_json
 from vaekit.recipes.core import Recipe, RecipeFunction, find, names, summary
 from vaekit.recipes.flags import complete
@@ -98,7 +98,7 @@ def train(
         loggers = [TensorBoard(run.path / "tensorboard")] if tensorboard else []
         fitted = fit(plan.model, data, objective=plan.objective, training=settings, out=run.path, resume=resume, loggers=loggers)
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"{stop or 'stopped'}; continue with: {resume_line(run)}") from stop
+        raise KeyboardInterrupt(f"{str(stop) or 'interrupted'}; continue with: {resume_line(run)}") from stop
     except InputError as error:
         if any((run.path / "checkpoints").glob("step-*")):
             raise InputError(f"{error}; then continue with: {resume_line(run)}") from error
@@ -204,7 +204,7 @@ def reconstruct(run: PathLike | Run, *, n: int | None = None, out: PathLike | No
         _suffix(Path(out), ".png", ".npy")
     test = recipe.data().test
     rows = test.head(min(16, len(test)) if n is None else n)
-    batch = next(batches(rows, len(rows), device_of(recipe.model)))
+    batch = next(batches(rows, len(rows), device_of(recipe.model), dtype=dtype_of(recipe.model)))
     x_hat = recipe.model.reconstruct(batch).cpu()
     target = _default(run, "reconstructions", x_hat) if out is None else Path(out)
     if target.suffix == ".npy":

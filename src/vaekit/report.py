@@ -51,9 +51,8 @@ def write_report(run: Run, recipe: Recipe, evaluations: Mapping[str, Mapping[str
     with explained(run.figures):
         run.figures.mkdir(exist_ok=True)
     for name, figure, caption, alt in _drawings(run, model, data, shown, map_):
-        image = viz.png(figure)
-        write_bytes(run.figures / f"{name}.png", image)
-        pictures.append(Picture(image, caption, alt))
+        write_bytes(run.figures / f"{name}.png", viz.png(figure))
+        pictures.append(Picture(figure, caption, alt))
     sections = [
         Section("What stands out", items=[Findings(findings)] if findings else ["Nothing looks wrong."]),
         Section("Numbers", f"Nats per example, from {how}. ± is the standard error over examples.", [_numbers(test, train)]),
@@ -70,7 +69,10 @@ def _numbers(test: Evaluation, train: Evaluation) -> Table:
     rows: list[list[Any]] = [
         ["negative log-likelihood, at most", Number(test.nll, test.nll_se, "nats")],
         ["evidence lower bound", Number(test.elbo, test.elbo_se, "nats")],
-        [f"evidence lower bound on {train.examples} training examples, samples each: {train.samples}", Number(train.elbo, train.elbo_se, "nats")],
+        [
+            f"evidence lower bound on {train.examples} training examples, samples for each: {train.samples}",
+            Number(train.elbo, train.elbo_se, "nats"),
+        ],
         ["reconstruction term E log p(x | z)", Number(test.log_px, test.log_px_se, "nats")],
     ]
     one = len(test.rates) == 1
@@ -84,6 +86,13 @@ def _numbers(test: Evaluation, train: Evaluation) -> Table:
     return Table(["quantity", "value"], rows)
 
 
+def _epochs(planned: int, end: Mapping[str, Any] | None) -> str:
+    if end is None:
+        return f"{planned} planned"
+    best = "" if end["best"] is None else f", the best validation bound after {end['best']}"
+    return f"{end['epochs']} of {planned}{best}"
+
+
 def _settings(run: Run, recipe: Recipe) -> Iterator[Table]:
     t, config = recipe.training, run.config
     rows = [[name, str(value)] for name, value in config.arguments.items()]
@@ -93,7 +102,7 @@ def _settings(run: Run, recipe: Recipe) -> Iterator[Table]:
         ["training", ""],
         [
             ["objective", type(recipe.objective).__name__],
-            ["epochs", t.epochs],
+            ["epochs", _epochs(t.epochs, config.end)],
             ["batch size", t.batch_size],
             ["parameters", f"{parameters:,}"],
             ["state", config.state],
@@ -110,7 +119,7 @@ Drawing = tuple[str, Figure, str, str]
 def _drawings(run: Run, model: LatentModel, data: DataSet, shown: Split, map_: Latents) -> Iterator[Drawing]:
     if len(data.shape) == 3 and data.shape[0] in (1, 3):
         yield from _image_drawings(model, shown)
-    caption = "Posterior means of the test set" + (", first two principal components" if map_.z.shape[1] > 2 else "")
+    caption = f"Posterior means of {len(map_.z):,} test examples" + (", first two principal components" if map_.z.shape[1] > 2 else "")
     yield (
         "latents",
         viz.scatter(map_.z, label=shown.label, label_names=data.label_names),
@@ -118,7 +127,12 @@ def _drawings(run: Run, model: LatentModel, data: DataSet, shown: Split, map_: L
         "Scatter plot of the test set in latent space.",
     )
     if map_.kl is not None:
-        yield "kl", viz.kl_bars(map_.kl, threshold=ACTIVE), "KL of each latent dimension", "Bars of the KL of each latent dimension."
+        yield (
+            "kl",
+            viz.kl_bars(map_.kl, threshold=ACTIVE),
+            f"KL of each latent dimension, over {len(map_.z):,} test examples",
+            "Bars of the KL of each latent dimension.",
+        )
     rows = read_csv(run.path / "metrics.csv")
     if rows:
         columns = {name: [row.get(name, math.nan) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
@@ -132,8 +146,8 @@ def _image_drawings(model: LatentModel, test: Split) -> Iterator[Drawing]:
         batch = next(batches(test, 16, device, dtype=dtype_of(model)))
         pairs = viz.pairs(batch.x.cpu(), model.reconstruct(batch).cpu(), gap=gap)
         yield "reconstructions", pairs, "Test examples and their reconstructions", "Originals and below each its reconstruction."
-        sheet = viz.sheet(model.sample(64).cpu(), gap=gap)
-        yield "samples", sheet, "Samples from the prior, decoded", "Sheet of 64 generated images."
+        sheet = viz.sheet(model.sample(64).cpu(), gap=gap, title="64 samples: means of p(x | z), z from the prior")
+        yield "samples", sheet, "Latents drawn from the prior, decoded", "Sheet of 64 generated images."
         if len(test) > 1:
             strips = viz.strips(_interpolations(model, test, device))
             yield "interpolations", strips, "Straight lines in latent space between pairs of test examples", "Rows of images that change."

@@ -72,18 +72,18 @@ def _units(test: Evaluation, latents: Latents | None) -> list[Finding]:
 def _collapsed_level(test: Evaluation, n: int) -> Finding:
     return Finding(
         "warning",
-        f"Level {n} of 0 to {len(test.rates) - 1}, from the top, has collapsed: its KL is {test.rates[n]:.2f} +- {test.rates_se[n]:.2f} "
+        f"Level {n} (from the top, 0 to {len(test.rates) - 1}) has collapsed: its KL is {test.rates[n]:.2f} +- {test.rates_se[n]:.2f} "
         "nats, so it tells nothing about x; warm the KL up from 0, use free bits, or leave the level out.",
     )
 
 
 def _inactive(test: Evaluation, latents: Latents | None, collapsed: list[int]) -> list[Finding]:
     """Inactive dimensions in the levels that carry something; none of them active contradicts the rate, so nothing is said then."""
-    if collapsed or latents is not None:
-        if latents is None:
-            return []  # which level the inactive ones belong to is not known
+    if len(test.rates) > 1 and latents is not None:
         levels = list(zip(latents.sizes, latents.active.split(latents.sizes), strict=True))
         carrying = [(size, int(on.sum())) for n, (size, on) in enumerate(levels) if n not in collapsed]
+    elif collapsed:
+        return []  # which of the inactive dimensions lie in other levels is not known
     else:
         carrying = [(test.latent_dim, test.active_units)]
     carrying = [(size, on) for size, on in carrying if on > 0]
@@ -127,7 +127,7 @@ def _overfitting(test: Evaluation, train: Evaluation | None) -> list[Finding]:
         Finding(
             "warning",
             f"The model overfits: the ELBO is {gap:.1f} +- {se:.1f} nats higher on training data than on held-out data; "
-            "stop earlier (validation data and patience), use a smaller network, dropout, or more data.",
+            "use a smaller network, dropout, more data or, where there is none yet, early stopping (patience).",
         )
     ]
 
