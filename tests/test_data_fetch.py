@@ -213,7 +213,7 @@ def test_no_network_names_the_address_and_the_place_for_a_copy(tmp_path: Path, m
         source = closed.source("good")
     text = message(source)
     assert f"{source.urls[0]}a.bin: no connection" in text
-    assert f"put a copy at {tmp_path / 'toy' / 'a.bin'}, or set VAEKIT_MIRROR" in text
+    assert f"put a copy at {tmp_path / 'toy' / 'a.bin'}, or set VAEKIT_DATA to a folder or VAEKIT_MIRROR to a server" in text
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_a_missing_file_is_one_line(mine: Path) -> None:
     file = "fashion-mnist/train-images-idx3-ubyte.gz"
     assert str(error.value) == (
         f"cannot download {file} (http://127.0.0.1:9/{file}: no connection); put a copy at {mine / file}, "
-        "or set VAEKIT_MIRROR to a server that has it"
+        f"or set VAEKIT_DATA to a folder or VAEKIT_MIRROR to a server that has {file}"
     )
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Dirichlet, Distribution, Independent, Poisson
 
-from vaekit import VAE, Conditional, InputError, Training, fit, heads, priors
+from vaekit import ELBO, IWAE, VAE, Conditional, InputError, Training, fit, heads, priors
 from vaekit.data.arrays import arrays
 from vaekit.data.core import DataSet, Split
+from vaekit.objectives import Beta, Cyclical, Linear
 from vaekit.train import PRECISIONS
 
 quiet: Callable[..., Any] = partial(fit, progress=False)
@@ -40,6 +41,10 @@ ONE = Training(1, 4)
         ({"checkpoint_minutes": -1.0}, r"checkpoint_minutes=-1\.0"),
         ({"schedule": 0.5}, "schedule=0.5 is no Schedule"),
         ({"optimiser": 1e-3}, r"optimiser=0\.001 is no function"),
+        (
+            {"optimiser": torch.optim.Adam([nn.Parameter(torch.zeros(1))])},
+            r"^optimiser is an Adam that is built already: give what builds it, functools.partial\(torch.optim.Adam, lr=1e-3\)$",
+        ),
         ({"precision": "bf16"}, 'unknown precision "bf16"; did you mean "bf16-mixed"'),
         ({"precision": "8"}, "choose from: 32-true, 64-true, bf16-mixed"),
         ({"device": "gpu"}, 'unknown device "gpu"; choose from: auto, cpu, cuda'),
@@ -197,7 +202,7 @@ def test_precisions() -> None:
     assert PRECISIONS == ("32-true", "64-true", "bf16-mixed")
     with pytest.raises(InputError, match='is float64 and precision "32-true" means float32'):
         quiet(binary().double(), uniform(0, 1), training=ONE)
-    fitted = quiet(binary().double(), uniform(0, 1), training=Training(1, 4, precision="64-true"))
+    fitted = quiet(binary().double(), uniform(0, 1), training=Training(1, 4, precision="64-true"))  # comes back as it came
     assert fitted.model.posterior.net.weight.dtype == torch.float64
 
 
@@ -213,6 +218,94 @@ def test_a_failed_check_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         quiet(binary(), uniform(0, 255), training=ONE, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def refused(folder: Path, message: str, *, model: VAE | None = None, split: Split | None = None, **more: Any) -> None:
+    """Refused with one line, before anything is written."""
+    with pytest.raises(InputError, match=message) as caught:
+        quiet(
+            binary() if model is None else model, uniform(0, 1) if split is None else split, out=folder / "run", **{"training": ONE} | more
+        )
+    assert "\n" not in str(caught.value) and not (folder / "run").exists()
+
+
+def test_no_objective(tmp_path: Path) -> None:
+    refused(tmp_path, r"objective=Beta\(\.\.\.\) is a penalty and no Objective: use objective=ELBO\(penalty=Beta", objective=Beta(4.0))
+    refused(tmp_path, "objective is a float and no Objective", objective=4.0)
+
+
+def test_optimisers_that_cannot_be(tmp_path: Path) -> None:
+    refused(tmp_path, "LBFGS evaluates the loss several times a step", training=Training(1, 4, optimiser=torch.optim.LBFGS))
+    wrong: Any = list
+    refused(tmp_path, r"optimiser\(parameters\) gave a list", training=Training(1, 4, optimiser=wrong))
+
+
+def test_what_the_objective_refuses_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    model = VAE(
+        priors.GaussianMixture(2, 3), Conditional(nn.Linear(6, 4), heads.Gaussian(2)), Conditional(nn.Linear(2, 6), heads.Bernoulli(6))
+    )
+    refused(tmp_path, "has no closed form", model=model, objective=ELBO(closed_form=True))
+
+
+def test_a_mask_that_the_likelihood_cannot_apply(tmp_path: Path) -> None:
+    x = uniform(0, 1).x
+    mask = torch.ones_like(x, dtype=torch.bool)
+    mask[-1, -1] = False  # not in the rows that are tried
+    head = heads.FullGaussian(6)
+    model = VAE(priors.StandardNormal(2), Conditional(nn.Linear(6, 4), heads.Gaussian(2)), Conditional(nn.Linear(2, head.features), head))
+    refused(tmp_path, "does not factorise over the entries of x, so a mask", model=model, split=Split(x, mask=mask))
+    quiet(model, Split(x), training=ONE)
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_likelihood_that_loses_the_samples(rows: int, tmp_path: Path) -> None:
+    """With one sample of one row both shapes are the same, and a mean over K would broadcast."""
+
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Conditional(nn.Linear(2, 6), heads.Bernoulli(6))
+
+        def forward(self, z: Tensor) -> Distribution:
+            d: Distribution = self.inner(z[0])
+            return d
+
+    model = VAE(priors.StandardNormal(2), Conditional(nn.Linear(6, 4), heads.Gaussian(2)), First())
+    refused(tmp_path, r"of 3 samples for 2 training rows is \[2\] and not \[K, B\] = \[3, 2\]", model=model, split=uniform(0, 1).head(rows))
+
+
+def test_a_vamp_prior_over_another_posterior(tmp_path: Path) -> None:
+    def model(own: bool) -> VAE:
+        posterior = Conditional(nn.Linear(6, 4), heads.Gaussian(2))
+        other = Conditional(nn.Linear(6, 4), heads.Gaussian(2))
+        prior = priors.VampPrior(posterior if own else other, torch.rand(3, 6))
+        return VAE(prior, posterior, Conditional(nn.Linear(2, 6), heads.Bernoulli(6)))
+
+    refused(tmp_path, "^prior is a VampPrior over a posterior that is no part of the model, so it would be neither", model=model(own=False))
+    quiet(model(own=True), uniform(0, 1), training=ONE)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ELBO(penalty=4.0), r"ELBO\(penalty=4\.0\) is a weight and no penalty: use penalty=Beta\(4\.0\)"),
+        (lambda: ELBO(penalty=Linear(0, 1, 5)), r"use penalty=Beta\(Linear\(start=0, end=1, steps=5\)\)"),
+        (lambda: ELBO(penalty="beta"), r"ELBO\(penalty=\.\.\.\) is a str"),
+        (lambda: ELBO(k=2.5), r"ELBO\(k=2\.5\): k counts samples, so give a whole number"),
+        (lambda: IWAE(k=2.5), r"IWAE\(k=2\.5\): .* whole number"),
+        (lambda: IWAE(k=True), r"IWAE\(k=True\): .* whole number"),
+        (lambda: ELBO(k=0), r"ELBO\(k=0\): at least 1"),
+        (lambda: Cyclical(0, 1, 8, ramp=3.0), r"Cyclical\(ramp=3\.0\): .* take one in \(0, 1\]"),
+        (lambda: Cyclical(0, 1, 8, ramp=float("nan")), r"Cyclical\(ramp=nan\)"),
+    ],
+)
+def test_objectives_that_cannot_be(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_values_at_the_edge_are_fine() -> None:
+    assert IWAE(k=np.int64(2)).k == 2 and Cyclical(0, 1, 8, cycles=1, ramp=1.0)(4) == 0.5
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +18,9 @@ from vaekit import ELBO, VAE, Batch, Conditional, InputError, Loss, Objective, T
 from vaekit.data.core import DataSet, Split
 from vaekit.dist import DiagGaussian
 from vaekit.models.core import LatentModel
-from vaekit.objectives import Beta, Cosine, Linear, Stages
+from vaekit.objectives import Beta, Cosine, Linear, Schedule, Stages
 from vaekit.train import loop
+from vaekit.train.files import read
 from vaekit.train.run import permutation
 
 SGD = partial(torch.optim.SGD, lr=1.0)
@@ -112,7 +115,7 @@ def test_linear_vae_reaches_the_evidence_of_probabilistic_pca() -> None:
         epochs=40, batch_size=100, optimiser=partial(torch.optim.Adam, lr=0.05), schedule=Cosine(1, 0, 400), ema=0.98, precision="64-true"
     )
     fitted = quiet(model, Split(x), objective=ELBO(k=2), training=training)
-    loss = ELBO(k=1000)(fitted.model, Batch(x.double()), 0)
+    loss = ELBO(k=1000)(fitted.model.double(), Batch(x.double()), 0)
     assert loss.bound is not None
     gap = float(optimum - loss.bound.mean())
     assert abs(gap) < 0.002, gap  # nats; the first epoch is 4 away, the noise of the evaluation 0.0003
@@ -200,6 +203,28 @@ def test_early_stopping_returns_the_best_epoch() -> None:
     assert len(fitted.history) == 5 and fitted.step == 5 and fitted.best_step == 3
     assert theta(fitted.model) == 3.0
     assert [row["valid/bound"] for row in fitted.history] == pytest.approx([-((e - 3.2) ** 2) for e in range(1, 6)], rel=1e-5)
+
+
+class WarmedUp(Slope):
+    """`Slope`, with a penalty whose schedules settle as told."""
+
+    def __init__(self, *schedules: Schedule, peak: float) -> None:
+        super().__init__(peak=peak)
+        self.penalties = nn.ModuleList(map(Beta, schedules))
+
+
+def test_early_stopping_waits_for_the_warm_up() -> None:
+    """The peak lies at theta = 1.2, within the warm-up of 6 steps: the first bound that counts is that of epoch 6."""
+    objective = WarmedUp(Linear(0, 1, 4), Linear(0, 1, 6), peak=1.2)
+    fitted = quiet(small(), dataset(4), objective=objective, training=Training(50, 4, optimiser=SGD, patience=2))
+    assert len(fitted.history) == 8 and fitted.best_step == 6 and theta(fitted.model) == 6.0
+
+
+@pytest.mark.filterwarnings("ignore:Beta. its schedule settles")
+def test_a_warm_up_that_never_ends_leaves_the_last_weights() -> None:
+    objective = WarmedUp(Linear(0, 1, 100), peak=1.2)
+    fitted = quiet(small(), dataset(4), objective=objective, training=Training(5, 4, optimiser=SGD, patience=2))
+    assert len(fitted.history) == 5 and fitted.best_step is None and theta(fitted.model) == 5.0
 
 
 def test_early_stopping_with_an_average_returns_the_best_average() -> None:
@@ -318,6 +343,23 @@ def test_bfloat16_networks_train_with_float32_densities() -> None:
     fitted = quiet(small(), rows(64), training=Training(20, 16, optimiser=partial(torch.optim.Adam, lr=0.02), precision="bf16-mixed"))
     assert fitted.history[-1]["train/bound"] > fitted.history[0]["train/bound"] + 0.1
     assert all(p.dtype == torch.float32 for p in fitted.model.parameters())
+
+
+def test_lightning_announces_nothing(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    quiet(small(), rows(8), training=Training(1, 4, precision="bf16-mixed"))
+    assert capfd.readouterr() == ("", "") and not caplog.records
+    assert all(logging.getLogger(name).level == logging.INFO for name in ("lightning.fabric", "lightning.pytorch"))  # theirs, put back
+
+
+def test_the_model_comes_back_in_its_own_dtype(tmp_path: Path) -> None:
+    model = small()
+    fitted = quiet(model, dataset(8), training=Training(1, 4, precision="64-true", patience=1, ema=0.9), out=tmp_path)
+    assert fitted.model is model
+    assert {t.dtype for t in (*model.parameters(), *model.buffers())} == {torch.float32}
+    ELBO()(model, Batch(rows(8).x)).surrogate.mean().backward()
+    for path in (tmp_path / "model.safetensors", *(tmp_path / "checkpoints").iterdir()):
+        tensors, _ = read(path)
+        assert {t.dtype for name, t in tensors.items() if "net" in name} == {torch.float64}, path
 
 
 def test_the_hot_loop_reads_nothing_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

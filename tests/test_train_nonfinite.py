@@ -312,3 +312,51 @@ def test_an_update_that_overflows_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"step 0: model\.\S+ is NaN or infinite after the update, .*step-00000000"):
         quiet(flat(), rows(), training=training, out=tmp_path)
     assert [path.name for path in Checkpoints(tmp_path / "checkpoints", 3).paths()] == ["step-00000000.safetensors"]
+
+
+class Spoilt(ELBO):
+    """The ELBO, NaN in training at step 6."""
+
+    def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
+        loss = super().forward(model, batch, step)
+        return loss._replace(surrogate=loss.surrogate * (torch.nan if self.training and step == 6 else 1.0))
+
+
+def normalised() -> VAE:
+    model = flat()
+    model.posterior.net = nn.Sequential(nn.BatchNorm1d(4), model.posterior.net)
+    return model
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_buffers_are_those_before_the_step_and_the_mode_is_evaluation(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loop.CHECK_EVERY, "cpu", every)
+    model, good = normalised().train(), normalised()
+    index = [i for epoch in (0, 1) for i in permutation(ROWS, 0, epoch).split(BATCH)]
+    for i in index[:6]:
+        good.posterior.net[0](rows().x[i])
+    assert message(model, objective=Spoilt()).startswith("step 6, ")
+    for name, b in good.named_buffers():
+        torch.testing.assert_close(dict(model.named_buffers())[name], b)
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_buffer_that_breaks_alone_is_not_saved(tmp_path: Path) -> None:
+    """A running average that overflows without a trace in the loss."""
+
+    class Counting(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+            self.register_buffer("average", torch.ones(()))
+            self.register_buffer("forbidden", torch.tensor(-torch.inf))  # meant
+
+        def forward(self, c: Tensor) -> Distribution:
+            if self.training:
+                self.average *= 1e30
+            d: Distribution = self.inner(c)
+            return d
+
+    training = Training(1, BATCH, checkpoint_minutes=0)
+    with pytest.raises(NonFiniteError, match=r"step 1: the buffer model.likelihood.average is NaN or infinite .*step-00000001"):
+        quiet(flat(likelihood=Counting), rows(), training=training, out=tmp_path)

@@ -156,9 +156,13 @@ class VampPrior(nn.Module):
         else:
             self.register_buffer("logits", logits, persistent=False)
 
+    @property
+    def posterior(self) -> nn.Module:
+        """The posterior that is used; `vaekit.fit` refuses one that is not the model's own, which would be neither trained nor saved."""
+        return self._posterior[0]
+
     def forward(self) -> Distribution:
-        (posterior,) = self._posterior
-        return Mixture(self.logits, posterior(_Within.apply(self.inputs, self.low, self.high)))
+        return Mixture(self.logits, self.posterior(_Within.apply(self.inputs, self.low, self.high)))
 
     def extra_repr(self) -> str:
         return f"pseudo-inputs={list(self.inputs.shape)}, low={self.low:g}, high={self.high:g}"

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from numbers import Integral
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from vaekit.errors import InputError
 from vaekit.models.core import LatentModel
 from vaekit.types import Batch
 
-__all__ = ["Loss", "Objective", "terms"]
+__all__ = ["Loss", "Objective", "samples", "terms"]
 
 
 class Loss(NamedTuple):
@@ -34,6 +36,8 @@ class Objective(nn.Module, abc.ABC):
         1. Get a trace: ``model.infer(batch, k)``, ``model.dream(n)`` or ``model.score(batch, z)``.
         2. Return per-example values ``[B]``: never a mean over the batch, never a mean over pixels.
         3. ``bound`` is the unweighted bound whatever the surrogate is; ``logs`` start from ``terms(log_px, rate)``.
+        4. Settings are public attributes: a resumed run must have the same ones. What changes while training goes into buffers, or into
+           attributes with an underscore.
     """
 
     @abc.abstractmethod
@@ -50,3 +54,16 @@ def terms(log_px: Tensor, rate: Tensor) -> dict[str, Tensor]:
     """
     rates = rate.detach().mean(0)
     return {"log_px": log_px.detach().mean(0)} | {f"rate_{n}": rates[:, n] for n in range(rates.shape[-1])}
+
+
+def samples(objective: str, k: object) -> int:
+    """k, the number of samples per example.
+
+    Raises:
+        InputError: it is no whole number, or less than 1.
+    """
+    if isinstance(k, bool) or not isinstance(k, Integral):
+        raise InputError(f"{objective}(k={k!r}): k counts samples, so give a whole number")
+    if k < 1:
+        raise InputError(f"{objective}(k={k}): at least 1 sample is needed")
+    return int(k)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel, require_kl
-from vaekit.objectives.core import Loss, Objective, terms
+from vaekit.objectives.core import Loss, Objective, samples, terms
 from vaekit.objectives.rates import Beta, Penalty
+from vaekit.objectives.schedules import Schedule
 from vaekit.types import Batch
 
 __all__ = ["ELBO"]
@@ -26,7 +27,7 @@ class ELBO(Objective):
         penalty: how the rate is weighted in the surrogate (`Beta`, `FreeBits`, `Capacity`); the reported bound is always unweighted.
 
     Raises:
-        InputError: k < 1; ``closed_form=True`` for a pair without one (at the first step).
+        InputError: k < 1 or no whole number; a penalty that is none; ``closed_form=True`` for a pair without one (at the first step).
 
     >>> import torch
     >>> from vaekit import Conditional, VAE, heads, priors
@@ -43,9 +44,13 @@ class ELBO(Objective):
 
     def __init__(self, k: int = 1, *, closed_form: bool | None = None, penalty: Penalty | None = None) -> None:
         super().__init__()
-        if k < 1:
-            raise InputError(f"ELBO(k={k}): at least 1 sample is needed")
-        self.k = k
+        if isinstance(penalty, int | float | Schedule):
+            raise InputError(f"ELBO(penalty={penalty!r}) is a weight and no penalty: use penalty=Beta({penalty!r})")
+        if penalty is not None and not isinstance(penalty, Penalty):
+            raise InputError(
+                f"ELBO(penalty=...) is a {type(penalty).__name__}: use Beta(...), FreeBits(...), Capacity(...) or another Penalty"
+            )
+        self.k = samples("ELBO", k)
         self.closed_form = closed_form
         self.penalty = Beta(1.0) if penalty is None else penalty
 

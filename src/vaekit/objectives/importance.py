@@ -8,9 +8,8 @@ Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
 from __future__ import annotations
 
 from vaekit import bounds
-from vaekit.errors import InputError
 from vaekit.models.core import LatentModel
-from vaekit.objectives.core import Loss, Objective, terms
+from vaekit.objectives.core import Loss, Objective, samples, terms
 from vaekit.types import Batch
 
 __all__ = ["IWAE"]
@@ -23,7 +22,7 @@ class IWAE(Objective):
     ELBO, which lies below this bound.
 
     Raises:
-        InputError: k < 1.
+        InputError: k < 1, or no whole number.
 
     >>> import torch
     >>> from vaekit import Conditional, VAE, heads, priors
@@ -39,9 +38,7 @@ class IWAE(Objective):
 
     def __init__(self, k: int) -> None:
         super().__init__()
-        if k < 1:
-            raise InputError(f"IWAE(k={k}): at least 1 sample is needed")
-        self.k = k
+        self.k = samples("IWAE", k)
 
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
         t = model.infer(batch, self.k)

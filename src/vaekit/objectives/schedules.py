@@ -78,6 +78,8 @@ class Cyclical(Schedule):
 
     def __post_init__(self) -> None:
         _positive("Cyclical", steps=self.steps, cycles=self.cycles, ramp=self.ramp)
+        if not self.ramp <= 1:
+            raise InputError(f"Cyclical(ramp={self.ramp}): a ramp of more than a whole cycle never reaches end; take one in (0, 1]")
 
     def __call__(self, step: int) -> float:
         if step >= self.steps:

@@ -10,24 +10,51 @@ import warnings
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from vaekit.data.core import Split
+from vaekit.data.core import DataSet, Split
 from vaekit.dist import describe
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel
-from vaekit.objectives.core import Objective
+from vaekit.models.core import LatentModel, Trace
+from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.rates import Penalty
+from vaekit.priors import VampPrior
 from vaekit.types import Batch
 
-__all__ = ["check_batches", "check_bound", "check_data", "check_model", "check_warm_up"]
+__all__ = [
+    "check_batches",
+    "check_bound",
+    "check_data",
+    "check_model",
+    "check_objective",
+    "schedule_values",
+    "check_warm_up",
+    "settled",
+    "splits_of",
+    "try_objective",
+]
 
 CHUNK = 2**24  # values looked at at a time: 64 MiB
+SAMPLES = 3  # of 2 rows: more than one of each, and not as many, or a mistake would broadcast
+
+
+def splits_of(data: object) -> dict[str, Split]:
+    """The splits that are there, by their names in messages.
+
+    Raises:
+        InputError: this is neither a data set nor a split.
+    """
+    if isinstance(data, Split):
+        return {"training": data}
+    if not isinstance(data, DataSet):
+        raise InputError(f"data is a {type(data).__name__}: make a data set of it with vaekit.data.arrays(...)")
+    splits = {"training": data.train, "validation": data.valid, "test": data.test}
+    return {name: split for name, split in splits.items() if split is not None}
 
 
 def check_model(model: nn.Module, precision: str) -> None:
-    """Something to train, in the precision that is asked for, and finite.
+    """Something to train, in the precision that is asked for, finite, and all of it the model's own.
 
     Raises:
         InputError: otherwise.
@@ -42,6 +69,13 @@ def check_model(model: nn.Module, precision: str) -> None:
             )
         if not bool(p.isfinite().all()):
             raise InputError(f"{name} holds NaN or infinite values before the first step: build the model anew, or load other weights")
+    own = {id(p) for p in named.values()}
+    for name, module in model.named_modules():
+        if isinstance(module, VampPrior) and not {id(p) for p in module.posterior.parameters()} <= own:
+            raise InputError(
+                f"{name} is a VampPrior over a posterior that is no part of the model, so it would be neither trained nor saved: "
+                "give it the very module that the model has as its posterior"
+            )
 
 
 def check_batches(model: nn.Module, rows: int, batch_size: int) -> None:
@@ -67,15 +101,22 @@ def check_data(model: LatentModel, splits: Mapping[str, Split]) -> None:
     """
     first = next(model.parameters())
     for name, split in splits.items():
-        row = split.batch(torch.zeros(1, dtype=torch.int64)).to(first.device)
-        px = _likelihood(model, row._replace(x=row.x.to(first.dtype)), name)
-        if px.event_shape != row.x.shape[1:]:
+        batch = _first(split, 2, first)
+        trace = _inferred(model, batch, name)
+        px = trace.px
+        if px.event_shape != batch.x.shape[1:]:
             raise InputError(
-                f"{name} rows have shape {list(row.x.shape[1:])} and p(x | z), {describe(px)}, scores {list(px.event_shape)}: "
+                f"{name} rows have shape {list(batch.x.shape[1:])} and p(x | z), {describe(px)}, scores {list(px.event_shape)}: "
                 "give the likelihood's head the shape of the data"
             )
         if not all(_scored(px, rows.to(first.device)) for rows in _chunks(split)):
             raise InputError(_outside(px, split, name))
+        shape = list(trace.log_px.shape)  # a mask that the likelihood cannot apply is refused here
+        if shape != [SAMPLES, batch.size]:
+            raise InputError(
+                f"log p(x | z) of {SAMPLES} samples for {batch.size} {name} rows is {shape} and not [K, B] = {[SAMPLES, batch.size]}: "
+                "p(x | z) must keep both leading dimensions of z"
+            )
 
 
 def _chunks(split: Split) -> Iterator[Batch]:
@@ -83,16 +124,22 @@ def _chunks(split: Split) -> Iterator[Batch]:
     return (split.batch(index) for index in torch.arange(len(split)).split(size))
 
 
-def _likelihood(model: LatentModel, row: Batch, name: str) -> Distribution:
+def _first(split: Split, n: int, like: Tensor) -> Batch:
+    """n rows from the first on, the last again where there are fewer, on the device and in the dtype of ``like``."""
+    batch = split.batch(torch.arange(n).clamp(max=len(split) - 1)).to(like.device)
+    return batch._replace(x=batch.x.to(like.dtype))
+
+
+def _inferred(model: LatentModel, batch: Batch, name: str) -> Trace:
     try:
         with torch.no_grad():
-            return model.infer(row).px
+            return model.infer(batch, SAMPLES)
     except InputError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"the model cannot take {name} rows of shape {list(row.x.shape[1:])} ({reason}): "
+            f"the model cannot take {name} rows of shape {list(batch.x.shape[1:])} ({reason}): "
             "build its first layer for that shape, or reshape the data"
         ) from error
 
@@ -156,20 +203,50 @@ def _words(support: constraints.Constraint | None) -> tuple[str, bool]:
     return names.get(base, str(base)), False
 
 
-def check_bound(model: LatentModel, objective: Objective, valid: Split | None) -> None:
-    """Early stopping has something to go by. Draws from the global random generator.
+def check_objective(objective: object) -> None:
+    """An objective, and not a part of one.
+
+    Raises:
+        InputError: otherwise.
+    """
+    kind = type(objective).__name__
+    if isinstance(objective, Penalty):
+        raise InputError(f"objective={kind}(...) is a penalty and no Objective: use objective=ELBO(penalty={kind}(...))")
+    if not isinstance(objective, Objective):
+        raise InputError(f"objective is a {kind} and no Objective: use ELBO(), IWAE(k=5) or another of vaekit.objectives")
+
+
+def try_objective(model: LatentModel, objective: Objective, split: Split) -> Loss:
+    """The objective for two rows, so that what it refuses is refused before anything is written. Draws from the global random generator.
+
+    Raises:
+        InputError: the model lacks what the objective asks for.
+    """
+    return objective(model, _first(split, 2, next(model.parameters())), 0)
+
+
+def check_bound(objective: Objective, loss: Loss, valid: Split | None) -> None:
+    """Early stopping has something to go by.
 
     Raises:
         InputError: no validation data, or an objective without a bound.
     """
     if valid is None:
         raise InputError("patience stops on the validation bound and the data have no validation split: hold one out, or set patience=None")
-    first = next(model.parameters())
-    batch = valid.batch(torch.arange(min(len(valid), 8))).to(first.device)
-    with torch.no_grad():
-        loss = objective(model, batch._replace(x=batch.x.to(first.dtype)), 0)
     if loss.bound is None:
         raise InputError(f"patience stops on the validation bound and {type(objective).__name__} has none: set patience=None")
+
+
+def schedule_values(objective: Objective, step: int) -> dict[str, float]:
+    """The weights of the rate that change, as they were at a step."""
+    moving = [s for m in objective.modules() if isinstance(m, Penalty) for s in m.schedules if s.settled != 0]
+    return {f"train/schedule_{n}": schedule(step) for n, schedule in enumerate(moving)}
+
+
+def settled(objective: Objective) -> int:
+    """The first step at which all weights of the rate have their final values; one that has none is not waited for."""
+    penalties = (module for module in objective.modules() if isinstance(module, Penalty))
+    return max((s.settled or 0 for penalty in penalties for s in penalty.schedules), default=0)
 
 
 def check_warm_up(objective: Objective, steps: int) -> None:

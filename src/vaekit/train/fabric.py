@@ -17,9 +17,11 @@ def single_device(training: Training, device: torch.device) -> Any:
     """A Fabric that places modules on the device and runs them in the precision that is asked for."""
     from lightning.fabric import Fabric  # seconds to import, so only here
 
-    logger = logging.getLogger("lightning.fabric")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # Fabric announces some things through the logger that Lightning's other half sets up when both are installed
+    loggers = [logging.getLogger(name) for name in ("lightning.fabric", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -27,4 +29,5 @@ def single_device(training: Training, device: torch.device) -> Any:
             precision: Any = training.precision  # one of PRECISIONS, all of which Fabric knows
             return Fabric(accelerator=device.type, devices=devices, precision=precision)
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -17,13 +17,25 @@ from vaekit.errors import InputError, NonFiniteError
 from vaekit.models.core import LatentModel
 from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.elbo import ELBO
-from vaekit.objectives.rates import Penalty
 from vaekit.train.checkpoint import Checkpoints, save_weights
-from vaekit.train.checks import check_batches, check_bound, check_data, check_model, check_warm_up
+from vaekit.train.checks import (
+    check_batches,
+    check_bound,
+    check_data,
+    check_model,
+    check_objective,
+    check_warm_up,
+    schedule_values,
+    settled,
+    splits_of,
+    try_objective,
+)
 from vaekit.train.ema import EMA
 from vaekit.train.fabric import single_device
+from vaekit.train.identity import checksum, settings
+from vaekit.train.keep import buffers, come_back, dtypes, put_back
 from vaekit.train.logs import CSV, Logger, TextLog, read_csv
-from vaekit.train.meter import Meter
+from vaekit.train.meter import Meter, values_of
 from vaekit.train.nonfinite import explain
 from vaekit.train.process import Interrupted, interruptible, locked
 from vaekit.train.progress import Clock, progress_for
@@ -44,11 +56,11 @@ class Fitted:
     """What `fit` returns.
 
     Attributes:
-        model: the model that was given, in evaluation mode, with its final weights: those of the best validation epoch where there is
-            patience, averaged where there is an EMA.
+        model: the model that was given, in evaluation mode and its own dtype, with its final weights: those of the best validation
+            epoch where there is patience, averaged where there is an EMA.
         history: one row per epoch: ``train/bound``, ``train/log_px``, ``train/rate_0``, ..., ``valid/bound``, ...; nats.
         step: optimiser steps done.
-        best_step: the step of the best validation bound, None without validation data.
+        best_step: the step of the best validation bound once the penalty's schedules have settled, None where there is none.
         seconds: wall time, over all parts of a resumed run.
     """
 
@@ -72,6 +84,9 @@ def fit(
 ) -> Fitted:
     """Train a model in place: minimise the batch mean of the objective's surrogate, report its bound.
 
+    However it ends, the model is in evaluation mode and of the dtype in which it came: trained in "64-true" its checkpoints and
+    ``model.safetensors`` are float64 and a float32 model comes back as float32.
+
     Args:
         model: any `LatentModel`; its weights as they are are the start.
         data: a data set (its validation split is evaluated after every epoch, in evaluation mode and with the same noise each time), or
@@ -85,7 +100,8 @@ def fit(
 
     Raises:
         InputError: data that the model cannot score, settings that contradict each other or the data, a folder with another run in it.
-        NonFiniteError: a term or gradient became NaN or infinite; the message says where first. The weights are those before that step.
+        NonFiniteError: a term or gradient became NaN or infinite; the message says where first. Weights and buffers are those before
+            that step, unless it was the update itself that broke them.
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was written.
 
     The caller's random generators are left as they were.
@@ -104,7 +120,8 @@ def fit(
     objective = ELBO() if objective is None else objective
     training = Training() if training is None else training
     device = training.torch_device()
-    present = _splits(data)
+    check_objective(objective)
+    present = splits_of(data)
     rows = len(present["training"])
     batches = -(-rows // training.batch_size)
     check_model(model, training.precision)
@@ -116,8 +133,19 @@ def fit(
         seed_noise(training.seed, device)
         module = Step(model, objective).eval()
         check_data(model, present)
+        loss = try_objective(model, objective, present["training"])
         if training.patience is not None:
-            check_bound(model, objective, present.get("validation"))
+            check_bound(objective, loss, present.get("validation"))
+        identity = training.identity() | {"rows": rows} | settings(module.model, "model") | settings(module.objective, "objective")
+        identity |= {f"{name} data": checksum(split) for name, split in present.items() if name != "test"}
+        stack.callback(come_back, module, dtypes(module))
+
+        fabric = single_device(training, device)
+        forward = fabric.setup_module(module)
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        bare = training.build(parameters)  # only now that the module has moved: Adagrad makes its state at once
+        optimiser = fabric.setup_optimizers(bare)
+
         folder = None if out is None else Path(out)
         store = None
         if folder is not None:
@@ -125,12 +153,6 @@ def fit(
             store = Checkpoints(folder / "checkpoints", training.keep)
             loggers = [CSV(folder / "metrics.csv"), TextLog(folder / "log.txt"), *loggers]
 
-        fabric = single_device(training, device)
-        forward = fabric.setup_module(module)
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        bare = training.optimiser(parameters)  # only now that the module has moved: Adagrad makes its state at once
-        optimiser = fabric.setup_optimizers(bare)
-        identity = training.identity() | {"objective": type(objective).__name__, "rows": rows}
         run = Run(module, bare, EMA(module, training.ema) if training.ema else None, device, identity)
         seed_noise(training.seed, device)
         resumed = _resume(run, store, resume)
@@ -147,8 +169,7 @@ def fit(
             run.at.seconds = time.monotonic() - started
             broken = run.broken()
             if broken is not None:
-                what = f"{broken} is NaN or infinite after the update, though its gradient was finite; lower the learning rate"
-                raise NonFiniteError(f"step {run.at.step - 1}: {what}; {_kept(store)}")
+                raise NonFiniteError(f"step {run.at.step - 1}: {broken}; {_kept(store)}")
             path = None if store is None else store.save(run.at.step, *run.state())
             clock.reset()
             return path
@@ -167,20 +188,22 @@ def fit(
             order = permutation(rows, training.seed, run.at.epoch).to(device)
             for index in order.split(training.batch_size)[run.at.batch :]:
                 batch = train.batch(index)
-                noise = run.noise() if good is None else {}
+                noise, kept = (run.noise(), buffers(module)) if good is None else ({}, {})
                 run.scale_rates(training.schedule(run.at.step))
-                loss: Loss = forward(batch, run.at.step)
+                loss = forward(batch, run.at.step)
                 optimiser.zero_grad()
                 fabric.backward(loss.surrogate.mean())
                 norm = _clip(parameters, training.clip)
-                run.meter.add(_values(loss, norm))
+                run.meter.add(values_of(loss, norm))
 
                 last, asked, due = run.at.batch == batches - 1, stop.asked, store is not None and clock.due()
                 look = last or asked or due or (run.at.step + 1) % every == 0
                 if look and not run.meter.finite(2 if loss.bound is None else 3):
                     if good is None:
                         restore_noise(noise, device)
+                        put_back(module, kept)
                         what = explain(module, forward, batch, run.at.step)
+                        put_back(module, kept)
                         where = f"step {run.at.step}, epoch {run.at.epoch + 1}"
                         raise NonFiniteError(f"{where}: {what}; the weights were not updated; {_kept(store)}")
                     run.restore(good, "the copy")
@@ -203,7 +226,7 @@ def fit(
             else:
                 run.at.epoch, run.at.batch, every = run.at.epoch + 1, 0, CHECK_EVERY[device.type]
                 row = {"epoch": run.at.epoch, "step": run.at.step} | _named("train", run.meter.means())
-                row |= {"train/lr": float(bare.param_groups[0]["lr"])} | _schedules(objective, run.at.step - 1)
+                row |= {"train/lr": float(bare.param_groups[0]["lr"])} | schedule_values(objective, run.at.step - 1)
                 run.meter = Meter()
                 if valid is not None:
                     row |= _named("valid", _validate(run, forward, valid, training))
@@ -216,7 +239,6 @@ def fit(
                 if stop.asked:
                     raise Interrupted(run.at.step, path)
 
-        module.eval()
         if training.patience is not None and run.best:
             module.load_state_dict(run.best)
         elif run.ema is not None:
@@ -224,16 +246,6 @@ def fit(
         if folder is not None:
             save_weights(model, folder / "model.safetensors")
         return Fitted(model, history, run.at.step, run.at.best_step, run.at.seconds)
-
-
-def _splits(data: object) -> dict[str, Split]:
-    """The splits that are there, by their names in messages."""
-    if isinstance(data, Split):
-        return {"training": data}
-    if not isinstance(data, DataSet):
-        raise InputError(f"data is a {type(data).__name__}: make a data set of it with vaekit.data.arrays(...)")
-    splits = {"training": data.train, "validation": data.valid, "test": data.test}
-    return {name: split for name, split in splits.items() if split is not None}
 
 
 def _resume(run: Run, store: Checkpoints | None, resume: bool) -> bool:
@@ -263,21 +275,11 @@ def _validate(run: Run, forward: Callable[[Batch, int], Loss], split: Split, tra
         run.module.eval()
         meter = Meter()
         for index in torch.arange(len(split), device=run.device).split(training.batch_size):
-            meter.add(_values(forward(split.batch(index), run.at.step)))
+            meter.add(values_of(forward(split.batch(index), run.at.step)))
         means = meter.means()
-        if "bound" in means:
+        if "bound" in means and run.at.step >= settled(run.module.objective):  # during a warm-up the bound is no aim yet
             run.judge(means["bound"], keep=training.patience is not None)
     return means
-
-
-def _values(loss: Loss, norm: Tensor | None = None) -> dict[str, Tensor]:
-    """What is averaged over an epoch, the values that must stay finite first."""
-    values = {"surrogate": loss.surrogate}
-    if norm is not None:
-        values["grad_norm"] = norm
-    if loss.bound is not None:
-        values["bound"] = loss.bound
-    return values | dict(loss.logs)
 
 
 def _clip(parameters: Sequence[nn.Parameter], largest: float | None) -> Tensor:
@@ -286,12 +288,6 @@ def _clip(parameters: Sequence[nn.Parameter], largest: float | None) -> Tensor:
     if largest is not None:
         clip_grads_with_norm_(parameters, largest, norm)
     return norm
-
-
-def _schedules(objective: Objective, step: int) -> dict[str, float]:
-    """The weights of the rate that change, as they were at a step."""
-    moving = [s for m in objective.modules() if isinstance(m, Penalty) for s in m.schedules if s.settled != 0]
-    return {f"train/schedule_{n}": schedule(step) for n, schedule in enumerate(moving)}
 
 
 def _named(part: str, means: dict[str, float]) -> dict[str, float]:

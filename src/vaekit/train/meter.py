@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vaekit.errors import InputError
+from vaekit.objectives.core import Loss
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "values_of"]
 
 
 class Meter:
@@ -51,3 +52,13 @@ class Meter:
         if self.total is None:
             return {}
         return {name: total / self.count for name, total in zip(self.names, self.total.tolist(), strict=True)}
+
+
+def values_of(loss: Loss, norm: Tensor | None = None) -> dict[str, Tensor]:
+    """What is averaged over an epoch, the values that must stay finite first."""
+    values = {"surrogate": loss.surrogate}
+    if norm is not None:
+        values["grad_norm"] = norm
+    if loss.bound is not None:
+        values["bound"] = loss.bound
+    return values | dict(loss.logs)

@@ -67,8 +67,10 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the system releases however the process ends.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or it is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"cannot write into {folder}: it is a file; choose another folder")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "a+b")  # noqa: SIM115 - closed by the with below

@@ -31,7 +31,7 @@ class Counters:
     batch: int = 0
     step: int = 0
     seconds: float = 0.0
-    best: float | None = None
+    best: float | None = None  # validation bound, of those after the warm-up
     best_step: int | None = None
     stale: int = 0  # epochs since the best
 
@@ -53,6 +53,8 @@ class Run:
         groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimiser.param_groups]
         self.identity = self.identity | {"optimiser": f"{type(self.optimiser).__name__} {groups}"}
         self.rates = [group["lr"] for group in self.optimiser.param_groups]  # before any schedule
+        # not those that are meant to hold infinities, as the mask of an attention layer does
+        self.finite = {name for name, b in self.module.named_buffers() if b.is_floating_point() and bool(b.isfinite().all())}
 
     def scale_rates(self, factor: float) -> None:
         """Learning rate = the optimiser's own times the schedule's factor."""
@@ -96,10 +98,11 @@ class Run:
             InputError: it is of another model, or of a run with other settings.
         """
         tensors, value = state
-        for name, mine in self.identity.items():
-            if value["identity"].get(name) != mine:
+        theirs = value["identity"]
+        for name in self.identity | theirs:
+            if theirs.get(name) != self.identity.get(name):
                 raise InputError(
-                    f"{source} was trained with {name} {value['identity'].get(name)} and is to go on with {mine}: "
+                    f"{source} was trained with {name} {theirs.get(name)} and is to go on with {self.identity.get(name)}: "
                     "a resumed run is the same run, so keep the setting, or start a new run"
                 )
         load_state(self.module, _under("module/", tensors), source)
@@ -114,8 +117,14 @@ class Run:
         restore_noise(_under("noise/", tensors), self.device)
 
     def broken(self) -> str | None:
-        """The first weight that is NaN or infinite; no checkpoint may hold one."""
-        return next((name for name, p in self.module.named_parameters() if not bool(p.isfinite().all())), None)
+        """The first weight or buffer that is NaN or infinite, and why; no checkpoint may hold one."""
+        for name, p in self.module.named_parameters():
+            if not bool(p.isfinite().all()):
+                return f"{name} is NaN or infinite after the update, though its gradient was finite; lower the learning rate"
+        for name, b in self.module.named_buffers():
+            if name in self.finite and not bool(b.isfinite().all()):
+                return f"the buffer {name} is NaN or infinite after the step, though the loss was finite; clean the data"
+        return None
 
     def judge(self, bound: float, keep: bool) -> None:
         """A validation bound: the best so far, or not. ``keep`` the best's weights."""

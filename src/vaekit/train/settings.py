@@ -37,9 +37,10 @@ class Training:
         ema: decay d of an exponential moving average of the weights, theta_t = sum_{s<=t} (1 - d) d^(t-s) theta_s / (1 - d^t), which is
             then what is validated and returned; None for none. The division removes the weight of the start, as in Adam.
         patience: stop after this many epochs without a better validation bound, and return the best epoch's weights; None for never.
+            Epochs before the penalty's schedules have settled are neither counted nor taken for the best.
         seed: of the order of the data and of all noise.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
-        precision: "32-true", "64-true" or "bf16-mixed".
+        precision: "32-true", "64-true" or "bf16-mixed". Training in "64-true" has float64 checkpoints; the model comes back as it came.
         checkpoint_minutes: a checkpoint every so often, besides the one at each epoch's end; 0 for one after every step.
         keep: how many checkpoints to keep.
 
@@ -82,6 +83,12 @@ class Training:
             raise InputError(f"checkpoint_minutes={self.checkpoint_minutes}: minutes between checkpoints cannot be negative")
         if not isinstance(self.schedule, Schedule):
             raise InputError(f"schedule={self.schedule!r} is no Schedule; use vaekit.objectives.Cosine(1, 0, steps) or another of them")
+        given: object = self.optimiser
+        if isinstance(given, Optimizer):
+            kind = type(given).__name__
+            raise InputError(
+                f"optimiser is an {kind} that is built already: give what builds it, functools.partial(torch.optim.{kind}, lr=1e-3)"
+            )
         if not callable(self.optimiser):
             raise InputError(f"optimiser={self.optimiser!r} is no function; use functools.partial(torch.optim.Adam, lr=1e-3)")
         if self.precision not in PRECISIONS:
@@ -103,6 +110,19 @@ class Training:
             seen = f"{count} CUDA device(s)" if count else "no CUDA device"
             raise InputError(f'device "{self.device}" was asked for and torch sees {seen}; use "auto" or "cpu"')
         return torch.device("cuda", index)
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """The optimiser.
+
+        Raises:
+            InputError: it is none, or one that evaluates the loss more than once a step.
+        """
+        optimiser = self.optimiser(parameters)
+        if not isinstance(optimiser, Optimizer):
+            raise InputError(f"optimiser(parameters) gave a {type(optimiser).__name__} and no torch.optim.Optimizer")
+        if isinstance(optimiser, torch.optim.LBFGS):
+            raise InputError("LBFGS evaluates the loss several times a step, which noise and minibatches do not allow: use Adam or SGD")
+        return optimiser
 
     def identity(self) -> dict[str, object]:
         """The settings that determine the numbers of a run, for JSON: resuming must not change them. (The optimiser is compared itself.)"""
