@@ -18,7 +18,7 @@ from vaekit import Batch
 from vaekit.recipes.mnist import example
 from vaekit.train.step import Step
 
-BLOCKS, STEPS, BATCH = 41, 100, 128
+BLOCKS, STEPS, BATCH = 61, 100, 128
 
 
 class ByHand(nn.Module):
