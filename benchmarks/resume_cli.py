@@ -40,7 +40,7 @@ def main() -> int:
         at: list[int] = []
         while len(at) < KILLS:
             process = start(broken)
-            time.sleep(rng.uniform(0, 0.4 * seconds))  # starting takes a good part of it: some kills fall there
+            time.sleep(rng.uniform(0, 0.3 * seconds))  # starting takes a good part of it: some kills fall there
             process.kill()
             if process.wait() == 0:
                 raise RuntimeError(f"the run ended before kill {len(at) + 1}: ask for more epochs")
