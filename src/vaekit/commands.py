@@ -10,15 +10,10 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
 import os
-import shlex
-import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +29,12 @@ from vaekit.evaluate import embed as embed_split
 from vaekit.evaluate import evaluate as evaluate_split
 from vaekit.evaluate.passes import batches, device_of, dtype_of
 from vaekit.files import explained, write_bytes, write_json
-from vaekit.recipes.core import Recipe, RecipeFunction, find, names, summary
-from vaekit.recipes.flags import complete
+from vaekit.launch import load, train
+from vaekit.recipes.core import names, summary
 from vaekit.report import write_report
-from vaekit.runs import Config, Run, create, open_run
-from vaekit.train import TensorBoard, Training, fit, load_weights
-from vaekit.train.process import locked
+from vaekit.runs import PathLike, Run
 
 __all__ = ["embed", "evaluate", "list_all", "load", "reconstruct", "report", "sample", "train"]
-
-PathLike = str | os.PathLike[str]
 
 
 def list_all() -> dict[str, dict[str, str]]:
@@ -52,90 +43,6 @@ def list_all() -> dict[str, dict[str, str]]:
         "recipes": {name: summary(function) for name, function in names().items()},
         "data sets": {name: summary(function) for name, function in data_sets.catalogue().items()},
     }
-
-
-def train(
-    recipe: str,
-    arguments: Mapping[str, Any] | None = None,
-    *,
-    out: PathLike | None = None,
-    resume: bool = False,
-    seed: int | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-    tensorboard: bool = False,
-) -> Run:
-    """Train a recipe into a new run folder, or continue one.
-
-    Args:
-        recipe: a name of `list_all`, or ``path.py:function``.
-        arguments: the recipe's own parameters; what is left out keeps its default, or on resuming what the run was started with.
-        out: the run folder; by default the next free ``runs/<recipe>-<n>``.
-        resume: continue the run in ``out``, bit for bit as if it had never stopped.
-        seed: of the initial weights, the order of the data and all noise; 1 by default, as in pytorch/examples, whatever the recipe's
-            ``Training`` says: the weights are drawn before there is one.
-        device: "auto", "cpu", "cuda" or "cuda:1"; by default the recipe's.
-        precision: "32-true", "64-true" or "bf16-mixed"; by default the recipe's.
-        tensorboard: write TensorBoard events beside the CSV.
-
-    Raises:
-        InputError: unknown names or arguments, a folder in use, settings that differ from the run's, unreadable data.
-        NonFiniteError: a term became NaN or infinite; the last good checkpoint is kept.
-    """
-    function = find(recipe)
-    if resume:
-        run = _continued(recipe, function, arguments or {}, out=out, seed=seed, precision=precision)
-    else:
-        config = Config(recipe, complete(function, arguments or {}), seed=1 if seed is None else seed, precision=precision or "")
-        run = Run(Path(), replace(config, command=_command_line(recipe, arguments or {}, config, out)))
-    plan = _build(function, run.config)
-    run = Run(run.path, replace(run.config, precision=run.config.precision or plan.training.precision))
-    settings = replace(plan.training, seed=run.config.seed, device=device or plan.training.device, precision=run.config.precision)
-    data = plan.data()
-    if not resume:  # only now that all of it is known to exist
-        run = create(run.config, out=None if out is None else Path(out), source=_source(function))
-    try:
-        loggers = [TensorBoard(run.path / "tensorboard")] if tensorboard else []
-        fitted = fit(plan.model, data, objective=plan.objective, training=settings, out=run.path, resume=resume, loggers=loggers)
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"{str(stop) or 'interrupted'}; continue with: {resume_line(run)}") from stop
-    except InputError as error:
-        if any((run.path / "checkpoints").glob("step-*")):
-            raise InputError(f"{error}; then continue with: {resume_line(run)}") from error
-        if not resume:  # nothing was trained: leave nothing behind, unless another process has begun to train there
-            with suppress(InputError), locked(run.path):
-                shutil.rmtree(run.path)
-        raise
-    best = next((int(row["epoch"]) for row in fitted.history if row["step"] == fitted.best_step), None)
-    return run.save(state="finished", end={"epochs": len(fitted.history), "planned": settings.epochs, "best": best})
-
-
-def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> tuple[Run, Recipe]:
-    """A run's recipe with the trained weights, in evaluation mode.
-
-    Args:
-        run: a run folder.
-        trust: run the copied recipe file of a run whose recipe came from outside the package: that is executing code from the folder.
-        device: "auto" takes a GPU where there is one.
-
-    Raises:
-        InputError: no or a damaged run, no weights yet, weights of another network, a recipe file without ``trust``.
-    """
-    if not isinstance(run, Run):
-        run = open_run(Path(run))
-    outside = run.outside
-    if outside is not None and not trust:
-        raise InputError(
-            f"{run.path} was trained by {run.config.recipe}, whose copy {outside} would be executed: read it, then add --trust"
-        )
-    function = find(run.config.recipe if outside is None else f"{outside}:{run.config.recipe.rpartition(':')[2]}")
-    recipe = _build(function, run.config)
-    if not run.weights.is_file():
-        why = f"has lost {run.weights.name}; make it anew" if run.config.state == "finished" else "has no weights yet; finish its training"
-        raise InputError(f"{run.path} {why} with: {resume_line(run)}")
-    load_weights(recipe.model, run.weights)
-    recipe.model.to(Training(device=device).torch_device()).eval()
-    return run, recipe
 
 
 def evaluate(
@@ -261,69 +168,6 @@ def read_evaluations(run: Run) -> dict[str, dict[str, Any]]:
         return {split: dict(values) for split, values in found.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is damaged ({error}): remove it and run: vaekit evaluate {run.path}") from error
-
-
-def _build(function: RecipeFunction, config: Config) -> Recipe:
-    """Call the recipe under the run's seed; what torch or the recipe refuses becomes one line."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        try:
-            recipe = function(**config.arguments)
-            recipe.training.optimiser(recipe.model.parameters())  # a learning rate below 0 is refused here, before anything is written
-        except InputError:
-            raise
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise InputError(f"{config.recipe} cannot be built with these arguments: {error}") from error
-    return recipe
-
-
-def _continued(
-    name: str,
-    function: RecipeFunction,
-    arguments: Mapping[str, Any],
-    *,
-    out: PathLike | None,
-    seed: int | None,
-    precision: str | None,
-) -> Run:
-    """The run to resume, after a look that it is the one that is meant."""
-    if out is None:
-        raise InputError("--resume needs to know which run: add --out RUN")
-    run = open_run(Path(out))
-    if run.config.recipe != name:
-        raise InputError(f"{run.path} was started with recipe {run.config.recipe}, not {name}")
-    complete(function, arguments)  # refuses unknown names
-    source = _source(function)
-    if source is not None and run.outside is not None and source.read_bytes() != run.outside.read_bytes():
-        raise InputError(f"{source} has changed since {run.path} was started with it: put it back as {run.outside} is, or start a new run")
-    asked = {**arguments, **({} if seed is None else {"seed": seed}), **({} if precision is None else {"precision": precision})}
-    started = {**run.config.arguments, "seed": run.config.seed, "precision": run.config.precision}
-    for key, value in asked.items():
-        if value != started.get(key):
-            raise InputError(f"{run.path} was started with --{key} {started.get(key)}, and a resumed run cannot change it to {value}")
-    return run
-
-
-def _source(function: RecipeFunction) -> Path | None:
-    """The file of a recipe from outside the package."""
-    return None if function.__module__.startswith("vaekit.") else Path(inspect.getfile(function))
-
-
-def _command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out: PathLike | None) -> str:
-    """The command that makes this run again."""
-    words = ["vaekit", "train", recipe]
-    for name, value in arguments.items():
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
-        words.append(f"--{name.replace('_', '-')}={text}")
-    words += [f"--seed={config.seed}"]
-    words += [f"--precision={config.precision}"] if config.precision else []
-    words += [] if out is None else ["--out", str(out)]
-    return shlex.join(words)
-
-
-def resume_line(run: Run) -> str:
-    """The command that continues this run."""
-    return shlex.join(["vaekit", "train", run.config.recipe, "--out", str(run.path), "--resume"])
 
 
 def _suffix(path: Path, *kinds: str) -> None:

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -26,7 +27,9 @@ from vaekit import __version__
 from vaekit.errors import InputError
 from vaekit.files import explained, write_json
 
-__all__ = ["FORMAT", "Config", "Run", "create", "open_run"]
+__all__ = ["FORMAT", "Config", "PathLike", "Run", "create", "open_run"]
+
+PathLike = str | os.PathLike[str]
 
 FORMAT = 1
 
