@@ -196,6 +196,17 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "seed without end": ("train digits --seed 99999999999999999999999", nothing, "'--seed'"),
     "a family of recipes": ("train mnist", nothing, "choose from: mnist:example, mnist:iwae, mnist:ladder"),
     "recipe file with several recipes": ("train mine.py", nothing, "which recipe of mine.py.*mine.py:fine"),
+    "a run that points to code elsewhere": (
+        "evaluate run",
+        edit(recipe="mine.py:fine", arguments={}),
+        "run was trained by mine.py:fine, whose copy .*would be executed: read it, then add --trust",
+    ),
+    "a run that lost its recipe": (
+        "evaluate outside --trust",
+        remove("outside/recipe.py"),
+        "outside has lost recipe.py, the copy of mine.py:fine",
+    ),
+    "a folder with a recipe.py of yours": ("train digits --out own", put("own/recipe.py", "keep = 1"), "own already holds something"),
     "no recipe file": ("train ./gone.py:run", nothing, "no recipe file gone.py"),
     "recipe file that does not load": ("train ./bad.py:run", put("bad.py", "def run(:\n"), "bad.py could not be loaded: SyntaxError"),
     "no such recipe in the file": ("train mine.py:fien", nothing, r'mine.py has no recipe "fien".*did you mean "fine"'),

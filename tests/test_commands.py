@@ -148,7 +148,9 @@ def tiny(hidden: int = 8, widths: tuple[int, ...] = (4, 2), deep: bool = False) 
 """
     (folder / "mine.py").write_text(source)
     assert main(["train", "./mine.py:tiny", "--widths", "3,5", "--deep", "--out", "mine"]) == 0
+    assert main(["train", "mine.py", "--widths", "3,5", "--deep", "--out", "unnamed"]) == 0  # the file's only recipe
     (folder / "mine.py").unlink()  # the run holds its own copy
+    assert main(["evaluate", "unnamed", "--samples", "2", "--trust"]) == 0
     assert main(["evaluate", "mine", "--samples", "2", "--trust"]) == 0
     assert main(["evaluate", "mine", "--samples", "2"]) == 2
     assert "--trust" in capsys.readouterr().err

@@ -81,7 +81,7 @@ def train_command(
             raise InputError("which recipe? vaekit train RECIPE; vaekit list shows them")
         print(context.get_help())
         return
-    from vaekit.recipes.core import find
+    from vaekit.recipes.core import find, outside
     from vaekit.recipes.flags import describe, parse
 
     recipe, *flags = words
@@ -97,7 +97,7 @@ def train_command(
     end = run.config.end
     if end is not None and end["best"] is not None and end["epochs"] < end["planned"]:
         print(f"stopped after epoch {end['epochs']} of {end['planned']}; the weights are those of the best bound, epoch {end['best']}")
-    name = shlex.quote(str(run.path)) + (" --trust" if run.outside else "")
+    name = shlex.quote(str(run.path)) + (" --trust" if outside(recipe) else "")
     print(f"{run.path}\nnext: vaekit evaluate {name} && vaekit report {name}")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from vaekit.errors import InputError
-from vaekit.recipes.core import Recipe, RecipeFunction, find
+from vaekit.recipes.core import Recipe, RecipeFunction, find, outside
 from vaekit.recipes.flags import complete
 from vaekit.runs import Config, PathLike, Run, create, open_run
 from vaekit.train import TensorBoard, Training, fit, load_weights
@@ -73,7 +73,7 @@ def train(
             raise InputError(f"{error}; then continue with: {resume_line(run)}") from error
         if not resume:  # nothing was trained: leave nothing behind, unless another process has begun to train there
             with suppress(InputError), locked(run.path):
-                shutil.rmtree(run.path)
+                shutil.rmtree(run.path, ignore_errors=True)
         raise
     best = next((int(row["epoch"]) for row in fitted.history if row["step"] == fitted.best_step), None)
     return run.save(state="finished", end={"epochs": len(fitted.history), "planned": settings.epochs, "best": best})
@@ -92,12 +92,14 @@ def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> t
     """
     if not isinstance(run, Run):
         run = open_run(Path(run))
-    outside = run.outside
-    if outside is not None and not trust:
-        raise InputError(
-            f"{run.path} was trained by {run.config.recipe}, whose copy {outside} would be executed: read it, then add --trust"
-        )
-    function = find(run.config.recipe if outside is None else f"{outside}:{run.config.recipe.rpartition(':')[2]}")
+    name, file = run.config.recipe, outside(run.config.recipe)
+    if file is not None:  # by what run.json says, not by what lies in the folder: a run must not point to code elsewhere
+        if not trust:
+            raise InputError(f"{run.path} was trained by {name}, whose copy {run.copy} would be executed: read it, then add --trust")
+        if not run.copy.is_file():
+            raise InputError(f"{run.path} has lost {run.copy.name}, the copy of {name} that rebuilds it: put it back")
+        name = f"{run.copy}:{file[1]}" if file[1] else str(run.copy)
+    function = find(name)
     recipe = _build(function, run.config)
     if not run.weights.is_file():
         why = f"has lost {run.weights.name}; make it anew" if run.config.state == "finished" else "has no weights yet; finish its training"
@@ -138,13 +140,15 @@ def _continued(
         raise InputError(f"{run.path} was started with recipe {run.config.recipe}, not {name}")
     complete(function, arguments)  # refuses unknown names
     source = _source(function)
-    if source is not None and run.outside is not None and source.read_bytes() != run.outside.read_bytes():
-        raise InputError(f"{source} has changed since {run.path} was started with it: put it back as {run.outside} is, or start a new run")
+    if source is not None and not (run.copy.is_file() and source.read_bytes() == run.copy.read_bytes()):
+        raise InputError(f"{source} has changed since {run.path} was started with it: put it back as {run.copy} is, or start a new run")
     asked = {**arguments, **({} if seed is None else {"seed": seed}), **({} if precision is None else {"precision": precision})}
     started = {**run.config.arguments, "seed": run.config.seed, "precision": run.config.precision}
     for key, value in asked.items():
         if value != started.get(key):
-            raise InputError(f"{run.path} was started with --{key} {started.get(key)}, and a resumed run cannot change it to {value}")
+            raise InputError(
+                f"{run.path} was started with --{key.replace('_', '-')} {started.get(key)}, and a resumed run cannot change it to {value}"
+            )
     return run
 
 

@@ -70,10 +70,9 @@ class Run:
         return self.path / "figures"
 
     @property
-    def outside(self) -> Path | None:
-        """The copied file of a recipe from outside the package."""
-        path = self.path / "recipe.py"
-        return path if path.is_file() else None
+    def copy(self) -> Path:
+        """Where the copy of a recipe's file lies, if the recipe came from outside the package."""
+        return self.path / "recipe.py"
 
     def save(self, **changes: Any) -> Run:
         """Write ``run.json`` with these fields changed; the run as it is then."""
@@ -153,7 +152,7 @@ def _next(root: Path, recipe: str) -> Path:
 
 def _foreign(path: Path) -> bool:
     """Whether this is more than a start that was killed before ``run.json`` stood may have left."""
-    return path.name != "recipe.py" and not (path.name.startswith(".run.json.") and path.suffix == ".tmp")
+    return not (path.name.startswith(".run.json.") and path.suffix == ".tmp")
 
 
 def _claim(out: Path) -> Path:

@@ -23,7 +23,7 @@ from vaekit.models.core import LatentModel
 from vaekit.objectives import ELBO, Objective
 from vaekit.train import Training
 
-__all__ = ["Recipe", "RecipeFunction", "find", "names", "summary"]
+__all__ = ["Recipe", "RecipeFunction", "find", "names", "outside", "summary"]
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,27 @@ def find(name: str) -> RecipeFunction:
     Raises:
         InputError: no such recipe (the nearest is named), file or function; a file that fails to load.
     """
-    path, _, function = name.rpartition(":")
-    if path.endswith(".py") or name.endswith(".py"):
-        return _from_file(Path(path if path.endswith(".py") else name), function if path.endswith(".py") else "")
+    file = outside(name)
+    if file is not None:
+        return _from_file(*file)
     known = names()
     if name not in known:
         family = [one for one in known if one.startswith(f"{name}:")]
         hint = f"choose from: {', '.join(family)}" if family else nearest(name, known)
         raise InputError(f'unknown recipe "{name}"; {hint}; a file of yours is path.py:function')
     return known[name]
+
+
+def outside(name: str) -> tuple[Path, str] | None:
+    """The file and the function ("" where none is named) of a recipe from outside the package; None for one of the package.
+
+    >>> outside("./mine.py:run"), outside("mine.py"), outside("mnist:example")
+    ((PosixPath('mine.py'), 'run'), (PosixPath('mine.py'), ''), None)
+    """
+    path, _, function = name.rpartition(":")
+    if path.endswith(".py"):
+        return Path(path), function
+    return (Path(name), "") if name.endswith(".py") else None
 
 
 def summary(function: Callable[..., object]) -> str:
