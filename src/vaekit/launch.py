@@ -115,7 +115,7 @@ def _build(function: RecipeFunction, config: Config) -> Recipe:
         torch.manual_seed(config.seed)
         try:
             recipe = function(**config.arguments)
-            recipe.training.optimiser(recipe.model.parameters())  # a learning rate below 0 is refused here, before anything is written
+            recipe.training.build(recipe.model.parameters())  # a learning rate below 0 is refused here, before anything is written
         except InputError:
             raise
         except (ValueError, TypeError, RuntimeError) as error:
