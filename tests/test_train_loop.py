@@ -167,6 +167,14 @@ def test_every_epoch_covers_every_row_once_in_its_own_order() -> None:
     assert not torch.equal(torch.cat(objective.seen), torch.cat(other.seen))
 
 
+def test_repeat_takes_each_batch_several_times_in_a_row() -> None:
+    objective, once = Slope(), Slope()
+    quiet(small(), rows(10), objective=once, training=Training(2, 4, optimiser=SGD))
+    fitted = quiet(small(), rows(10), objective=objective, training=Training(2, 4, optimiser=SGD, repeat=3))
+    assert fitted.step == 18
+    assert [index.tolist() for index in objective.seen] == [index.tolist() for index in once.seen for _ in range(3)]
+
+
 def test_permutation_is_uniform() -> None:
     first = torch.tensor([int(permutation(4, seed=0, epoch=e)[0]) for e in range(2000)])
     counts = torch.bincount(first, minlength=4)

@@ -178,6 +178,7 @@ def test_training_works_outside_the_main_thread() -> None:
     {
         "seed": ({"seed": 4}, "trained with seed 3 and is to go on with 4"),
         "batch size": ({"batch_size": 10}, "trained with batch_size 15 and is to go on with 10"),
+        "repeat": ({"repeat": 2}, "trained with repeat 1 and is to go on with 2"),
         "ema": ({"ema": 0.9}, "trained with ema None and is to go on with 0.9"),
         "clip": ({"clip": 1.0}, "trained with clip None"),
         "schedule": ({"schedule": Cosine(1, 0, 9)}, "trained with schedule Constant"),

@@ -123,7 +123,7 @@ def fit(
     check_objective(objective)
     present = splits_of(data)
     rows = len(present["training"])
-    batches = -(-rows // training.batch_size)
+    batches = -(-rows // training.batch_size) * training.repeat
     check_model(model, training.precision)
     check_batches(model, rows, training.batch_size)
     check_warm_up(objective, training.epochs * batches)
@@ -186,7 +186,8 @@ def fit(
             module.train()
             good = run.snapshot() if every > 1 else None
             order = permutation(rows, training.seed, run.at.epoch).to(device)
-            for index in order.split(training.batch_size)[run.at.batch :]:
+            visits = [index for index in order.split(training.batch_size) for _ in range(training.repeat)]
+            for index in visits[run.at.batch :]:
                 batch = train.batch(index)
                 noise, kept = (run.noise(), buffers(module)) if good is None else ({}, {})
                 run.scale_rates(training.schedule(run.at.step))

@@ -43,6 +43,8 @@ class Training:
         precision: "32-true", "64-true" or "bf16-mixed". Training in "64-true" has float64 checkpoints; the model comes back as it came.
         checkpoint_minutes: a checkpoint every so often, besides the one at each epoch's end; 0 for one after every step.
         keep: how many checkpoints to keep.
+        repeat: steps in a row on each batch, with new noise each time; an epoch has that many times more steps. More than 1 pays where
+            an objective prepares a batch at a cost (`objectives.MCEM`).
 
     Raises:
         InputError: a value out of range.
@@ -65,9 +67,10 @@ class Training:
     precision: str = "32-true"
     checkpoint_minutes: float = 1.0
     keep: int = 3
+    repeat: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("keep", 1), ("seed", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("keep", 1), ("repeat", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is None and name == "patience":
                 continue
@@ -130,6 +133,7 @@ class Training:
         schedule = repr(self.schedule) if is_dataclass(self.schedule) else type(self.schedule).__name__
         return {
             "batch_size": self.batch_size,
+            "repeat": self.repeat,
             "schedule": schedule,
             "clip": self.clip,
             "ema": self.ema,
