@@ -13,6 +13,7 @@ from functools import partial
 import torch
 
 from benchmarks.gallery.common import once, picture, quick, run, series, trained, write
+from vaekit.errors import NonFiniteError
 from vaekit.evaluate import evaluate
 from vaekit.recipes import aevb
 from vaekit.recipes.core import Recipe
@@ -27,7 +28,7 @@ PUBLISHED = {("mnist", 10**6): -124.2, ("mnist", 10**7): -104.8, ("freyfaces", 1
 TOLERANCE = {"mnist": 1.0, "freyfaces": 40.0}
 ROWS = {"mnist": aevb.MNIST, "freyfaces": aevb.FREY}
 TITLES = {"mnist": "MNIST", "freyfaces": "Frey faces"}
-SEEDS = {"mnist": [0], "freyfaces": [0, 1, 2]}
+SEEDS = {"mnist": [0], "freyfaces": [0]}
 
 
 def epochs(name: str, samples: float) -> int:
@@ -40,7 +41,10 @@ def choose(name: str) -> float:
     def bound(lr: float) -> float:
         torch.manual_seed(0)
         plan = getattr(aevb, name)(lr=lr, epochs=epochs(name, FIRST))
-        fitted = fit(plan.model, plan.data().train, objective=plan.objective, training=plan.training, progress=False)
+        try:
+            fitted = fit(plan.model, plan.data().train, objective=plan.objective, training=plan.training, progress=False)
+        except NonFiniteError:
+            return -1e30  # diverged
         return fitted.history[-1]["train/bound"]
 
     found = once(f"aevb-{name}-rates", lambda: {str(lr): bound(lr) for lr in RATES})
@@ -115,13 +119,12 @@ def main() -> None:
     write(
         "gallery/aevb",
         command="python -m benchmarks.gallery.aevb",
-        seed=SEEDS["freyfaces"],
+        seed=0,
         settings={
             "samples": 10**7,
             "step sizes": rates,
             "step size chosen after": FIRST,
             "latent": {"mnist": 20, "freyfaces": 10},
-            "seeds": SEEDS,
             "initial scale": 0.01,
             "importance samples of log p(x)": 100,
         },
