@@ -10,7 +10,7 @@ import zuko
 from torch import Tensor, nn
 
 from vaekit import heads, priors
-from vaekit.conditional import Conditional
+from vaekit.conditional import Conditional, Learned
 from vaekit.nn import Layer, conv_decoder, conv_encoder, mlp, resnet_decoder, resnet_encoder
 from vaekit.types import Batch
 
@@ -118,12 +118,27 @@ def iaf(inputs: int, latent: int) -> Conditional:
     return Conditional(nn.Linear(inputs, 5), zuko.flows.Flow(flow.transform.inv, flow.base))
 
 
+def _iaf_head(latent: int) -> heads.Head:
+    """Away from the identity, where it starts."""
+    head = heads.IAF(latent, flows=2, hidden=(16,), context=3)
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return head
+
+
 POSTERIORS: dict[str, Callable[[int, int], Conditional]] = {
     "gaussian": _posterior(heads.Gaussian),
     "full_gaussian": _posterior(heads.FullGaussian),
     "mixture_gaussian": _posterior(lambda d: heads.MixtureGaussian(d, 3)),
     "maf": maf,
     "iaf": iaf,
+    "planar": _posterior(lambda d: heads.Planar(d, flows=2)),
+    "radial": _posterior(lambda d: heads.Radial(d, flows=2)),
+    "householder": _posterior(lambda d: heads.Householder(d, flows=2)),
+    "orthogonal_sylvester": _posterior(lambda d: heads.OrthogonalSylvester(d, flows=2, columns=1)),
+    "householder_sylvester": _posterior(lambda d: heads.HouseholderSylvester(d, flows=2, reflections=2)),
+    "triangular_sylvester": _posterior(lambda d: heads.TriangularSylvester(d, flows=2)),
+    "iaf_head": _posterior(_iaf_head),
 }
 """(inputs, latent dimensions) -> q(z | x) for x ``[B, inputs]``; every one has reparameterised samples."""
 
@@ -141,8 +156,38 @@ PRIORS: dict[str, Callable[[int], nn.Module]] = {
     "vamp_full_gaussian": _vamp("full_gaussian"),
     "vamp_maf": _vamp("maf"),
     "maf": lambda d: zuko.flows.MAF(d, transforms=2, hidden_features=(16,)),
+    "learned_planar": lambda d: Learned(heads.Planar(d, flows=2)),
 }
 """latent dimensions -> p(z). The VampPriors have a posterior of their own, on inputs of 6 numbers."""
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """A small discrete latent whose every value can be listed.
+
+    Attributes:
+        posterior: inputs -> q(z | x) for x ``[B, inputs]``; no reparameterised sample.
+        prior: p(z).
+        states: all values of z, ``[S, *event]``.
+    """
+
+    posterior: Callable[[int], Conditional]
+    prior: Callable[[], nn.Module]
+    states: Callable[[], Tensor]
+
+
+DISCRETE: dict[str, Discrete] = {
+    "bernoulli": Discrete(
+        lambda inputs: Conditional(nn.Linear(inputs, 3), heads.Bernoulli(3)),
+        lambda: priors.Bernoulli(3),
+        lambda: torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3),
+    ),
+    "one_hot": Discrete(
+        lambda inputs: Conditional(nn.Linear(inputs, 6), heads.OneHot((2, 3))),
+        lambda: priors.OneHot((2, 3)),
+        lambda: torch.eye(3)[torch.cartesian_prod(torch.arange(3), torch.arange(3))],
+    ),
+}
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,18 @@
-"""p(. | c): a network and a head. Any module that maps a tensor to a distribution will do in its place; every zuko flow is one."""
+"""p(. | c): a network and a head. Any module that maps a tensor to a distribution will do in its place; every zuko flow is one.
+
+Without c the head reads learned numbers: `Learned`.
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaekit.errors import InputError
+from vaekit.heads.core import Head
 
-__all__ = ["Conditional"]
+__all__ = ["Conditional", "Learned"]
 
 
 class Conditional(nn.Module):
@@ -42,3 +47,28 @@ class Conditional(nn.Module):
         batch, event = c.shape[: c.dim() - self.event_dim], c.shape[c.dim() - self.event_dim :]
         h = self.net(c.reshape(-1, *event)).flatten(1)
         return self.head(h.unflatten(0, batch))
+
+
+class Learned(nn.Module):
+    """p(.) = head(h) with the numbers h learned: any head as a prior, or as a family to fit to a density (`vaekit.infer.fit_density`).
+
+    h starts as N(0, ``std``^2), from torch's generator, so that parts of a head that are alike can part.
+
+    Args:
+        head: ``[features] -> Distribution``, of batch shape ().
+        std: of the starting values.
+
+    >>> from vaekit import heads
+    >>> _ = torch.manual_seed(0)
+    >>> p = Learned(heads.Planar(2, flows=8))
+    >>> p().sample((5,)).shape, p.h.shape
+    (torch.Size([5, 2]), torch.Size([44]))
+    """
+
+    def __init__(self, head: Head, *, std: float = 0.1) -> None:
+        super().__init__()
+        self.head = head
+        self.h = nn.Parameter(std * torch.randn(head.features))
+
+    def forward(self) -> Distribution:
+        return self.head(self.h)

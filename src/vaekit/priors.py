@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
+from vaekit import dist
 from vaekit.dist import DiagGaussian, Mixture
 from vaekit.errors import InputError
 
-__all__ = ["DiagNormal", "FullNormal", "GaussianMixture", "StandardNormal", "VampPrior"]
+__all__ = ["Bernoulli", "DiagNormal", "FullNormal", "GaussianMixture", "OneHot", "StandardNormal", "VampPrior"]
 
 
 class StandardNormal(nn.Module):
@@ -100,6 +101,44 @@ class GaussianMixture(nn.Module):
 
     def forward(self) -> Distribution:
         return Mixture(self.logits, DiagGaussian(self.loc, self.log_scale))
+
+
+class Bernoulli(nn.Module):
+    """Independent Bernoulli variables on ``event_shape``, an int for a vector, with learned ``logits``, from probability 1/2 on.
+
+    >>> Bernoulli(2)().log_prob(torch.ones(2))
+    tensor(-1.3863, grad_fn=<NegBackward0>)
+    """
+
+    def __init__(self, event_shape: int | tuple[int, ...]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(event_shape))
+
+    def forward(self) -> Distribution:
+        return dist.Bernoulli(self.logits, self.logits.dim())
+
+
+class OneHot(nn.Module):
+    """N independent one-hot vectors of C classes with learned ``logits`` ``[N, C]``, from equal probabilities on.
+
+    Args:
+        event_shape: (N, C).
+
+    Raises:
+        InputError: not two numbers; fewer than 2 classes.
+
+    >>> OneHot((2, 3))().mean[0]
+    tensor([0.3333, 0.3333, 0.3333], grad_fn=<SelectBackward0>)
+    """
+
+    def __init__(self, event_shape: tuple[int, int]) -> None:
+        super().__init__()
+        if isinstance(event_shape, int) or len(event_shape) != 2 or event_shape[1] < 2:
+            raise InputError(f"OneHot({event_shape}): give (variables, classes) with at least 2 classes")
+        self.logits = nn.Parameter(torch.zeros(event_shape))
+
+    def forward(self) -> Distribution:
+        return dist.OneHot(self.logits, 2)
 
 
 class VampPrior(nn.Module):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from vaekit.data.arrays import arrays, permutation
 from vaekit.data.binarise import bernoulli, binarise
 from vaekit.data.core import DataSet, Prepare, Split, to_float
+from vaekit.data.densities import energy, log_normaliser
 from vaekit.data.images import cifar10, digits, frey_faces, omniglot, omniglot_drawers
 from vaekit.data.mnist import fashion_mnist, mnist_dynamic, mnist_grey, mnist_rounded, mnist_static
 
@@ -27,6 +28,8 @@ __all__ = [
     "bernoulli",
     "binarise",
     "catalogue",
+    "energy",
+    "log_normaliser",
     "digits",
     "mnist_grey",
     "mnist_dynamic",

@@ -3,28 +3,53 @@
 from vaekit.dist.bernoulli import Bernoulli
 from vaekit.dist.categorical import Categorical
 from vaekit.dist.continuous_bernoulli import ContinuousBernoulli
-from vaekit.dist.core import centre, closed_form_kl, describe, draw, log_prob_observed, log_prob_parts, tempered
+from vaekit.dist.core import centre, closed_form_kl, describe, draw, has_density, log_prob_observed, log_prob_parts, tempered
 from vaekit.dist.discretised import DiscretisedLogistic, DiscretisedLogisticMixture, Grid
-from vaekit.dist.gaussian import DiagGaussian, gaussian_kl_parts
+from vaekit.dist.flow import Flow, Invertible, Transform
+from vaekit.dist.gaussian import DiagGaussian, full_gaussian, gaussian_kl_parts
 from vaekit.dist.mixture import Mixture
+from vaekit.dist.one_hot import OneHot
 from vaekit.dist.optimal import OptimalGaussian
+from vaekit.dist.point import Point
+from vaekit.dist.quantised import Certain, Quantised
+from vaekit.dist.relaxed import BinConcrete, Concrete, relaxed
+from vaekit.dist.transforms import Householder, Planar, Radial, Reversal, Sylvester, Triangular, orthonormal
 
 __all__ = [
     "Bernoulli",
+    "BinConcrete",
     "Categorical",
+    "Certain",
+    "Concrete",
     "ContinuousBernoulli",
     "DiagGaussian",
     "DiscretisedLogistic",
     "DiscretisedLogisticMixture",
+    "Flow",
     "Grid",
+    "Householder",
+    "Invertible",
     "Mixture",
+    "OneHot",
     "OptimalGaussian",
+    "Planar",
+    "Point",
+    "Quantised",
+    "Radial",
+    "Reversal",
+    "Sylvester",
+    "Transform",
+    "Triangular",
     "centre",
     "closed_form_kl",
     "describe",
     "draw",
+    "full_gaussian",
     "gaussian_kl_parts",
+    "has_density",
     "log_prob_observed",
     "log_prob_parts",
+    "orthonormal",
+    "relaxed",
     "tempered",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, constraints, register_kl
 
 from vaekit.dist.core import SampleShape, log_prob_parts, sum_event
 
@@ -82,3 +82,8 @@ def _nll(logits: Tensor, x: Tensor) -> Tensor:
 @log_prob_parts.register
 def _(d: Bernoulli, x: Tensor) -> Tensor:
     return -_nll(d.logits, x)
+
+
+@register_kl(Bernoulli, Bernoulli)
+def _kl_bernoulli(q: Bernoulli, p: Bernoulli) -> Tensor:
+    return sum_event(q.mean * (q.logits - p.logits) + F.softplus(p.logits) - F.softplus(q.logits), len(q.event_shape))

@@ -1,4 +1,4 @@
-r"""What the package asks of a distribution beyond ``torch.distributions``: six functions that dispatch on its type.
+r"""What the package asks of a distribution beyond ``torch.distributions``: seven functions that dispatch on its type.
 
 A distribution has batch shape ``[K, B]``, ``[B]`` or ``[]`` and event shape ``[*]``. Every function below has a default that holds
 for any ``torch.distributions.Distribution``; a distribution for which more is known registers its own with ``@function.register``.
@@ -7,6 +7,7 @@ for any ``torch.distributions.Distribution``; a distribution for which more is k
 ``log_prob_parts``        log p(x) split over the factors of x that are independent, for masks and error maps
 ``log_prob_observed``     log p of the observed entries of x
 ``draw``                  a sample and its log-density together, reparameterised or detached
+``has_density``           False for a point mass, whose log-density does not exist
 ``closed_form_kl``        KL(q || p) in nats, or None where no closed form is known
 ``centre``                one representative point: the mean, or the mode where there is no mean
 ``tempered``              the same family with its noise scaled by a temperature
@@ -19,13 +20,13 @@ from functools import singledispatch
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, TransformedDistribution, kl_divergence
+from torch.distributions import Bernoulli, Distribution, Independent, MultivariateNormal, Normal, TransformedDistribution, kl_divergence
 from torch.distributions.transforms import Transform
 from zuko.distributions import NormalizingFlow
 
 from vaekit.errors import InputError
 
-__all__ = ["centre", "closed_form_kl", "describe", "draw", "log_prob_observed", "log_prob_parts", "tempered"]
+__all__ = ["centre", "closed_form_kl", "describe", "draw", "has_density", "log_prob_observed", "log_prob_parts", "tempered"]
 
 SampleShape = Size | list[int] | tuple[int, ...]
 
@@ -82,6 +83,12 @@ def factor_mask(parts: Tensor, mask: Tensor, event_dim: int) -> Tensor:
 
 
 @singledispatch
+def has_density(d: Distribution) -> bool:
+    """Whether ``d.log_prob`` exists. A point mass in a continuous space (`dist.Point`) can be drawn from but has none."""
+    return True
+
+
+@singledispatch
 def draw(d: Distribution, shape: Size, reparam: bool = True) -> tuple[Tensor, Tensor]:
     """z ~ d and log d(z): ``[*shape, *batch, *event]`` and ``[*shape, *batch]``.
 
@@ -91,16 +98,18 @@ def draw(d: Distribution, shape: Size, reparam: bool = True) -> tuple[Tensor, Te
         reparam: differentiate through the sample. False detaches z but keeps log d(z) differentiable (score-function estimators).
 
     Raises:
-        InputError: ``reparam`` is True and the distribution has no reparameterised sample.
+        InputError: ``reparam`` is True, gradients are recorded, and the distribution has no reparameterised sample.
     """
     if not reparam:
         z = d.sample(shape)
     elif d.has_rsample:
         z = d.rsample(shape)
+    elif not torch.is_grad_enabled():  # nothing is differentiated, so nothing can be wrong: evaluation takes any posterior
+        z = d.sample(shape)
     else:
         raise InputError(
             f"{describe(d)} has no reparameterised sample, so this objective's gradient would be wrong: "
-            "use a posterior that has one, or an objective built on score-function gradients"
+            "use a posterior that has one, or an objective for discrete latents (Relaxed, StraightThrough, NVIL, VIMCO, RWS)"
         )
     return z, d.log_prob(z)
 
@@ -115,6 +124,9 @@ def _(d: NormalizingFlow, shape: Size, reparam: bool = True) -> tuple[Tensor, Te
 
 def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
     """KL(q || p) = E_q[log q(z) - log p(z)] in nats, ``[*batch]``, or None where no closed form is registered for the pair."""
+    if isinstance(q, Independent | Bernoulli) and q.batch_shape != p.batch_shape:  # torch's KL of Bernoullis does not broadcast
+        shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+        q, p = q.expand(shape), p.expand(shape)
     try:
         return kl_divergence(q, p)
     except NotImplementedError:

@@ -15,8 +15,9 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, constraints, register_kl
 
 from vaekit.dist.core import SampleShape, draw, log_prob_parts, sum_event, tempered
+from vaekit.errors import InputError
 
-__all__ = ["DiagGaussian", "gaussian_kl_parts"]
+__all__ = ["DiagGaussian", "full_gaussian", "gaussian_kl_parts"]
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -158,3 +159,49 @@ def _kl_diag_full(q: DiagGaussian, p: MultivariateNormal) -> Tensor:
     full = MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.scale.expand(q.mean.shape)), validate_args=False)
     kl: Tensor = torch.distributions.kl_divergence(full, p)
     return kl
+
+
+@register_kl(MultivariateNormal, Independent)
+def _kl_full_torch(q: MultivariateNormal, p: Independent) -> Tensor:
+    return _kl_full_diag(q, _as_diagonal(p))
+
+
+@register_kl(Independent, MultivariateNormal)
+def _kl_torch_full(q: Independent, p: MultivariateNormal) -> Tensor:
+    return _kl_diag_full(_as_diagonal(q), p)
+
+
+def full_gaussian(loc: Tensor, covariance: Tensor) -> MultivariateNormal:
+    r"""N(loc, covariance), with every mistake in the covariance told; `closed_form_kl` has the KL of any two Gaussians.
+
+    .. math:: KL(q \| p) = \tfrac12 \left( \mathrm{tr}(\Sigma_p^{-1} \Sigma_q) + (\mu_p - \mu_q)^T \Sigma_p^{-1} (\mu_p - \mu_q)
+              - D + \log \frac{|\Sigma_p|}{|\Sigma_q|} \right)
+
+    Args:
+        loc: mean, ``[*batch, D]``.
+        covariance: ``[*batch, D, D]``, variances and not standard deviations on its diagonal.
+
+    Raises:
+        InputError: of another shape, not finite, not symmetric, or not positive definite in its precision (the smallest eigenvalue is
+            named): a singular Gaussian has no density, and its KL to any other is infinite.
+
+    >>> p, q = full_gaussian(torch.zeros(2), torch.tensor([[2.0, 1.0], [1.0, 2.0]])), full_gaussian(torch.zeros(2), torch.eye(2))
+    >>> torch.distributions.kl_divergence(q, p), torch.distributions.kl_divergence(p, q)
+    (tensor(0.2160), tensor(0.4507))
+    """
+    d = loc.shape[-1] if loc.dim() else 0
+    if d == 0 or covariance.dim() < 2 or covariance.shape[-2:] != (d, d):
+        raise InputError(f"full_gaussian: mean {list(loc.shape)}, covariance {list(covariance.shape)}: give [*batch, D] and [*batch, D, D]")
+    if not (loc.isfinite().all() and covariance.isfinite().all()):
+        raise InputError("full_gaussian: the mean or the covariance has entries that are NaN or infinite")
+    off = float((covariance - covariance.mT).abs().max())
+    largest = float(covariance.abs().max())
+    if off > 1e3 * torch.finfo(covariance.dtype).eps * largest:
+        raise InputError(f"full_gaussian: the covariance is not symmetric: entries differ from their mirror images by up to {off:.3g}")
+    least = float(torch.linalg.eigvalsh(covariance.detach()).min())
+    if least <= d * torch.finfo(covariance.dtype).eps * largest:
+        raise InputError(
+            f"full_gaussian: the covariance is not positive definite, smallest eigenvalue {least:.3g}, largest entry {largest:.3g}: "
+            "leave out the directions that have no variance"
+        )
+    return MultivariateNormal(loc, covariance_matrix=covariance, validate_args=False)

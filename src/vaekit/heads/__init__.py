@@ -11,7 +11,17 @@ Head                          x                                                 
 `GaussianOptimal`             real; one variance, the best for each batch             D
 `FullGaussian`                real vector, full covariance                            2 D + D (D - 1) / 2
 `MixtureGaussian`             real vector, C components                               C (1 + 2 D)
+`Planar`                      real vector, T planar flows                             2 D + T (2 D + 1)
+`Radial`                      real vector, T radial flows                             2 D + T (D + 2)
+`Householder`                 real vector, T reflections                              2 D + T D
+`OrthogonalSylvester`         real vector, T flows in M directions each               2 D + T M (D + M + 2)
+`HouseholderSylvester`        real vector, T flows, H reflections each                2 D + T D (H + D + 2)
+`TriangularSylvester`         real vector, T flows                                    2 D + T D (D + 2)
+`IAF`                         real vector, C numbers that every step sees             2 D + C
+`Point`                       a point, no density: the encoder of an autoencoder          D
+`Quantised`                   code vectors of a quantiser: a VQ-VAE's encoder            D
 `Categorical`                 class numbers                                           C D
+`OneHot`                      latents: N classes as one-hot vectors                   C N
 `DiscretisedLogistic`         grey levels                                             2 D
 `DiscretisedLogisticMixture`  pixels of C channels, M components                      M (1 + 2 C + C (C - 1) / 2) H W
 ============================  ======================================================  =======================
@@ -19,21 +29,44 @@ Head                          x                                                 
 
 from vaekit.heads.binary import Bernoulli, ContinuousBernoulli
 from vaekit.heads.core import Head
-from vaekit.heads.discrete import Categorical, DiscretisedLogistic, DiscretisedLogisticMixture
+from vaekit.heads.discrete import Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, OneHot
+from vaekit.heads.flow import (
+    IAF,
+    FlowHead,
+    Householder,
+    HouseholderSylvester,
+    OrthogonalSylvester,
+    Planar,
+    Radial,
+    TriangularSylvester,
+)
 from vaekit.heads.gaussian import Gaussian, GaussianFixed, GaussianOptimal, GaussianShared
+from vaekit.heads.point import Point
+from vaekit.heads.quantised import Quantised
 from vaekit.heads.vector import FullGaussian, MixtureGaussian
 
 __all__ = [
+    "IAF",
     "Bernoulli",
     "Categorical",
     "ContinuousBernoulli",
     "DiscretisedLogistic",
     "DiscretisedLogisticMixture",
+    "FlowHead",
     "FullGaussian",
     "Gaussian",
     "GaussianFixed",
     "GaussianOptimal",
     "GaussianShared",
     "Head",
+    "Householder",
+    "HouseholderSylvester",
     "MixtureGaussian",
+    "OneHot",
+    "OrthogonalSylvester",
+    "Planar",
+    "Point",
+    "Quantised",
+    "Radial",
+    "TriangularSylvester",
 ]

@@ -12,7 +12,7 @@ from vaekit import dist
 from vaekit.errors import InputError
 from vaekit.heads.core import Head
 
-__all__ = ["Categorical", "DiscretisedLogistic", "DiscretisedLogisticMixture"]
+__all__ = ["Categorical", "DiscretisedLogistic", "DiscretisedLogisticMixture", "OneHot"]
 
 
 class Categorical(Head):
@@ -105,6 +105,33 @@ class DiscretisedLogisticMixture(Head):
         return dist.DiscretisedLogisticMixture(
             logits.squeeze(-3), 0.5 + 0.5 * a, b - math.log(2), coefficients=torch.tanh(c), bins=self.bins
         )
+
+
+class OneHot(Head):
+    """q(z | h) = prod_n Cat(z_n; logits h_n), z_n a one-hot vector of C classes: for discrete latents (`dist.OneHot`).
+
+    h is ``[*batch, N * C]``, the logits of a variable lying together.
+
+    Args:
+        event_shape: (N, C): N variables of C classes.
+
+    Raises:
+        InputError: not two numbers; fewer than 2 classes.
+
+    >>> import torch
+    >>> OneHot((2, 3))(torch.zeros(5, 6)).mean[0, 0]
+    tensor([0.3333, 0.3333, 0.3333])
+    """
+
+    def __init__(self, event_shape: tuple[int, int]) -> None:
+        if isinstance(event_shape, int) or len(event_shape) != 2:
+            raise InputError(f"OneHot({event_shape}): give (variables, classes)")
+        super().__init__(event_shape)
+        at_least("OneHot", "classes", event_shape[1], 2)
+
+    def distribution(self, h: Tensor) -> Distribution:
+        (logits,) = self.split(h, 1)
+        return dist.OneHot(logits, 2)
 
 
 def at_least(head: str, name: str, value: int, least: int) -> int:

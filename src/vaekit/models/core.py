@@ -26,7 +26,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
-from vaekit.dist import centre, closed_form_kl, describe, draw, log_prob_observed, tempered
+from vaekit.dist import centre, closed_form_kl, describe, draw, has_density, log_prob_observed, tempered
 from vaekit.errors import InputError
 from vaekit.types import Batch
 
@@ -35,7 +35,8 @@ __all__ = ["LatentModel", "Level", "Pick", "Trace", "at_centre", "from_p", "from
 
 @dataclass(frozen=True)
 class Level:
-    """One latent: its value ``z [K, B, *]``, its conditional prior p and posterior q (None where there is no x), and both log-densities."""
+    """One latent: its value ``z [K, B, *]``, its conditional prior p and posterior q (None where there is no x), and both log-densities
+    (``log_q`` None too where q is a point mass, which has none)."""
 
     z: Tensor
     p: Distribution
@@ -57,7 +58,11 @@ def from_q(k: int, *, reparam: bool = True) -> Pick:
         if q is None:
             raise InputError("a sample from q(z | x) needs a batch x; sample from the prior with from_p instead")
         _check_pair(level, q, p)
-        z, log_q = draw(q, _missing(q, (k, q.batch_shape[-1])), reparam)
+        shape = _missing(q, (k, q.batch_shape[-1]))
+        if not has_density(q):
+            z = q.rsample(shape) if reparam else q.sample(shape)
+            return Level(z, p, q, p.log_prob(z), None)
+        z, log_q = draw(q, shape, reparam)
         return Level(z, p, q, p.log_prob(z), log_q)
 
     return pick
@@ -133,7 +138,7 @@ def _check_pair(level: int, q: Distribution | None, p: Distribution) -> None:
 
 def _scored(level: int, z: Tensor, q: Distribution | None, p: Distribution) -> Level:
     _check_pair(level, q, p)
-    return Level(z, p, q, p.log_prob(z), None if q is None else q.log_prob(z))
+    return Level(z, p, q, p.log_prob(z), None if q is None or not has_density(q) else q.log_prob(z))
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,11 @@ class Trace:
         return self.batch
 
     def _log_q(self, level: Level) -> Tensor:
+        if level.q is not None and level.log_q is None:
+            raise InputError(
+                f"q(z | x) = {describe(level.q)} has no density, so there are no log q(z | x), no KL and no bound: "
+                "train it with Reconstruction(), or take a posterior that has one, such as heads.Gaussian"
+            )
         if level.log_q is None:
             raise InputError("this pass has no posterior q(z | x), because it was made without a batch x")
         return level.log_q

@@ -2,10 +2,13 @@
 
 from vaekit.nn.conv import conv_decoder, conv_encoder
 from vaekit.nn.init import glorot_
+from vaekit.nn.masked import CausalTransformer
 from vaekit.nn.mlp import Flatten, Layer, mlp
 from vaekit.nn.resnet import ResidualBlock, resnet_decoder, resnet_encoder
+from vaekit.nn.vq import vq_decoder, vq_encoder
 
 __all__ = [
+    "CausalTransformer",
     "Flatten",
     "Layer",
     "ResidualBlock",
@@ -15,4 +18,6 @@ __all__ = [
     "mlp",
     "resnet_decoder",
     "resnet_encoder",
+    "vq_decoder",
+    "vq_encoder",
 ]
