@@ -3,24 +3,47 @@
 from vaekit.objectives.core import Loss, Objective, terms
 from vaekit.objectives.elbo import ELBO
 from vaekit.objectives.importance import IWAE
+from vaekit.objectives.mcem import MCEM
+from vaekit.objectives.paths import STL, DReG
 from vaekit.objectives.rates import Beta, Capacity, FreeBits, Penalty
-from vaekit.objectives.schedules import Constant, Cosine, Cyclical, Linear, Schedule, Stages, as_schedule
+from vaekit.objectives.reconstruction import Reconstruction
+from vaekit.objectives.relaxed import Relaxed, StraightThrough
+from vaekit.objectives.schedules import Constant, Cosine, Cyclical, Exponential, Linear, Schedule, Stages, as_schedule
+from vaekit.objectives.score import NVIL, REINFORCE, VIMCO, Baseline, LeaveOneOut, RunningMean
+from vaekit.objectives.vq import VQ
+from vaekit.objectives.wake import RWS, WakeSleep
 
 __all__ = [
     "ELBO",
     "IWAE",
+    "MCEM",
+    "NVIL",
+    "REINFORCE",
+    "RWS",
+    "STL",
+    "VIMCO",
+    "VQ",
+    "Baseline",
     "Beta",
     "Capacity",
     "Constant",
     "Cosine",
     "Cyclical",
+    "DReG",
+    "Exponential",
     "FreeBits",
+    "LeaveOneOut",
     "Linear",
     "Loss",
     "Objective",
     "Penalty",
+    "Reconstruction",
+    "Relaxed",
+    "RunningMean",
     "Schedule",
     "Stages",
+    "StraightThrough",
+    "WakeSleep",
     "as_schedule",
     "terms",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel
+from vaekit.objectives.schedules import Schedule
 from vaekit.types import Batch
 
 __all__ = ["Loss", "Objective", "samples", "terms"]
@@ -39,6 +40,9 @@ class Objective(nn.Module, abc.ABC):
         4. Settings are public attributes: a resumed run must have the same ones. What changes while training goes into buffers, or into
            attributes with an underscore.
     """
+
+    schedules: tuple[Schedule, ...] = ()
+    """The schedules that the objective itself follows, so that one longer than the run is noticed; a penalty lists its own."""
 
     @abc.abstractmethod
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:

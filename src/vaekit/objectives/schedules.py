@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vaekit.errors import InputError
 
-__all__ = ["Constant", "Cosine", "Cyclical", "Linear", "Schedule", "Stages", "as_schedule"]
+__all__ = ["Constant", "Cosine", "Cyclical", "Exponential", "Linear", "Schedule", "Stages", "as_schedule"]
 
 
 class Schedule(abc.ABC):
@@ -109,6 +109,30 @@ class Cosine(Schedule):
 
     def __call__(self, step: int) -> float:
         return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
+
+    @property
+    def settled(self) -> int:
+        return self.steps
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """From ``start`` to ``end`` by the same factor at each of ``steps`` steps, then ``end``: max(end, start e^(-r step)) with
+    r = log(start / end) / steps, as temperatures are annealed (Jang et al., 2017).
+
+    >>> [round(Exponential(1, 0.25, 4)(s), 3) for s in (0, 2, 4, 9)]
+    [1.0, 0.5, 0.25, 0.25]
+    """
+
+    start: float
+    end: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        _positive("Exponential", start=self.start, end=self.end, steps=self.steps)
+
+    def __call__(self, step: int) -> float:
+        return float(self.start * (self.end / self.start) ** min(step / self.steps, 1.0))
 
     @property
     def settled(self) -> int:

@@ -20,6 +20,7 @@ from vaekit.models.core import LatentModel, Trace
 from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.rates import Penalty
 from vaekit.priors import VampPrior
+from vaekit.quantise import CodePrior
 from vaekit.types import Batch
 
 __all__ = [
@@ -75,6 +76,11 @@ def check_model(model: nn.Module, precision: str) -> None:
             raise InputError(
                 f"{name} is a VampPrior over a posterior that is no part of the model, so it would be neither trained nor saved: "
                 "give it the very module that the model has as its posterior"
+            )
+        if isinstance(module, CodePrior) and id(module.quantiser) not in map(id, model.modules()):
+            raise InputError(
+                f"{name} is a {type(module).__name__} over a quantiser that is no part of the model, so it would read other codes: "
+                "give it the very quantiser of the model's posterior"
             )
 
 
@@ -238,24 +244,28 @@ def check_bound(objective: Objective, loss: Loss, valid: Split | None) -> None:
 
 
 def schedule_values(objective: Objective, step: int) -> dict[str, float]:
-    """The weights of the rate that change, as they were at a step."""
-    moving = [s for m in objective.modules() if isinstance(m, Penalty) for s in m.schedules if s.settled != 0]
+    """The weights of the rate and the temperatures that change, as they were at a step."""
+    moving = [s for m in _followers(objective) for s in m.schedules if s.settled != 0]
     return {f"train/schedule_{n}": schedule(step) for n, schedule in enumerate(moving)}
 
 
 def settled(objective: Objective) -> int:
-    """The first step at which all weights of the rate have their final values; one that has none is not waited for."""
-    penalties = (module for module in objective.modules() if isinstance(module, Penalty))
-    return max((s.settled or 0 for penalty in penalties for s in penalty.schedules), default=0)
+    """The first step at which all weights and temperatures have their final values; one that has none is not waited for."""
+    return max((s.settled or 0 for follower in _followers(objective) for s in follower.schedules), default=0)
 
 
 def check_warm_up(objective: Objective, steps: int) -> None:
-    """Warn where a weight of the rate is still on its way when the run ends."""
-    for penalty in (module for module in objective.modules() if isinstance(module, Penalty)):
-        for schedule in penalty.schedules:
+    """Warn where a weight of the rate or a temperature is still on its way when the run ends."""
+    for follower in _followers(objective):
+        for schedule in follower.schedules:
             if schedule.settled is not None and schedule.settled > steps:
                 warnings.warn(
-                    f"{type(penalty).__name__}: its schedule settles at step {schedule.settled} and the run ends at step {steps}, "
+                    f"{type(follower).__name__}: its schedule settles at step {schedule.settled} and the run ends at step {steps}, "
                     f"where it is {schedule(steps - 1):.4g} and not yet {schedule(schedule.settled):.4g}: train longer or warm up faster",
                     stacklevel=3,
                 )
+
+
+def _followers(objective: Objective) -> list[Objective | Penalty]:
+    """The parts of an objective, itself included, that may follow schedules."""
+    return [module for module in objective.modules() if isinstance(module, Objective | Penalty)]
