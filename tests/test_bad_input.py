@@ -158,6 +158,14 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "nothing to draw": ("sample run --n 0", nothing, "0 samples were asked for; at least 1"),
     "negative temperature": ("sample run --temperature=-1", nothing, "temperature -1.0: it must be 0 or more"),
     "more than there are": ("reconstruct run --n 100000", nothing, r"cannot take the first 100000 rows of \d+"),
+    "an odd number of rows": ("interpolate run --rows 0,1,2", nothing, "give an even number of rows, not 3"),
+    "rows that are no numbers": ("interpolate run --rows 0;1", nothing, '--rows takes whole numbers with commas between them, not "0;1"'),
+    "a row that there is not": ("interpolate run --rows 0,100000", nothing, r"no test row 100000; they are 0 to \d+"),
+    "a line without a middle": ("interpolate run --steps 1", nothing, "1 steps were asked for; an interpolation has at least 2"),
+    "more dimensions than there are": ("traverse run --dimensions 17", nothing, "17 latent dimensions were asked for; this model has 16"),
+    "a traversal without steps": ("traverse run --steps 0", nothing, "0 steps were asked for; a traversal has at least 2"),
+    "a traversal from nowhere": ("traverse run --row=-1", nothing, "no test row -1"),
+    "a split that there is not": ("reconstruct run --split tset", nothing, 'no split "tset"; did you mean "test"'),
     # --- places
     "folder in use": ("train digits --out run", nothing, "run already holds something, and a run never overwrites: add --resume"),
     "resume without a run": ("train digits --resume", nothing, "add --out RUN"),
@@ -176,6 +184,9 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "no such run": ("evaluate nowhere", nothing, "no run folder nowhere"),
     "not a run": ("evaluate .", nothing, "is not a run folder: it has no run.json"),
     "another kind of picture": ("sample run --out x.jpg", nothing, 'writes .png or .npy, not ".jpg"'),
+    "another kind of interpolation": ("interpolate run --out x.gif", nothing, 'writes .png or .npy, not ".gif"'),
+    "a traversal in no folder": ("traverse run --out no/such/x.png", nothing, r"no/such/x\.png"),
+    "a picture of what is none": ("traverse outside --trust --out x.png", nothing, r"shape \[6\] are no pictures; write them as .npy"),
     "picture in no folder": ("sample run --out no/such/x.png", nothing, r"no/such/x\.png"),
     "another kind of table": ("embed run --out z.csv", nothing, 'writes .npz, not ".csv"'),
     # --- files
@@ -256,7 +267,16 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "command",
-    ["evaluate run --samples 2", "sample run", "reconstruct run", "embed run", "report run", "train digits --epochs 1 --hidden 8"],
+    [
+        "evaluate run --samples 2",
+        "sample run",
+        "reconstruct run",
+        "interpolate run",
+        "traverse run",
+        "embed run",
+        "report run",
+        "train digits --epochs 1 --hidden 8",
+    ],
 )
 def test_no_space_left(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     def full(fd: int) -> None:

@@ -37,7 +37,14 @@ def rows() -> Recipe:
     model = VAE(priors.StandardNormal(2), Conditional(nn.mlp(6, [8], q.features), q), Conditional(nn.mlp(2, [8], px.features), px))
     return Recipe(model, lambda: data.arrays(x), training=Training(epochs=2, precision="bf16-mixed"))
 """
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+SHAPES = {
+    "discrete": (1, 28, 28),
+    "digits": (1, 8, 8),
+    "mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "vq": (3, 32, 32),
+    "tutorials": (1, 28, 28),
+}
 SMALL = {"mnist:iwae": {"k": 3}, "mnist:ladder": {"warmup": 0}, "cifar10:resnet": {"width": 4, "latent": 8}}
 
 
@@ -114,6 +121,39 @@ def test_sample_reconstruct_embed(folder: Path) -> None:
         np.testing.assert_array_equal(stored["label"], digits().test.label.numpy())
 
 
+def test_reconstruct_takes_any_split_and_any_rows(folder: Path) -> None:
+    first, _ = commands.reconstruct("run", n=5, split="valid", out="x.npy")
+    assert torch.equal(first, commands.reconstruct("run", n=8, split="valid", out="x.npy")[0][:5])
+    assert not torch.equal(first, commands.reconstruct("run", n=5, out="x.npy")[0])  # the test split
+    drawn, again, other = (commands.reconstruct("run", n=5, split="valid", seed=seed, out="x.npy")[0] for seed in (1, 1, 2))
+    assert torch.equal(drawn, again) and not torch.equal(drawn, first) and not torch.equal(drawn, other)
+    everything, _ = commands.reconstruct("run", n=len(digits().valid), split="valid", out="x.npy")
+    assert all(any(torch.allclose(row, one, atol=1e-6) for one in everything) for row in drawn)
+    assert main(["reconstruct", "run", "--split", "train", "--seed", "3", "--n", "2"]) == 0
+
+
+def test_interpolate_and_traverse(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The ends of a line are the reconstructions of its examples; every traversal goes through the prior's centre."""
+    x, _ = commands.interpolate("run", rows=[0, 5, 7, 3], steps=5, out="x.npy")
+    assert x.shape == (2, 5, 1, 8, 8) and np.array_equal(np.load("x.npy"), x.numpy())
+    x_hat, _ = commands.reconstruct("run", n=8, out="y.npy")
+    torch.testing.assert_close(x[:, [0, -1]], torch.stack([x_hat[[0, 5]], x_hat[[7, 3]]]))
+    arc, _ = commands.interpolate("run", rows=[0, 5, 7, 3], steps=5, arc=True, out="y.npy")
+    torch.testing.assert_close(arc[:, 0], x[:, 0])
+    assert not torch.allclose(arc[:, 2], x[:, 2])
+    z, _ = commands.traverse("run", steps=3, out="z.npy")
+    centre, _ = commands.sample("run", n=1, temperature=0, out="y.npy")
+    assert z.shape == (2, 3, 1, 8, 8) and not torch.allclose(z[0, 0], z[1, 0], atol=1e-2)
+    torch.testing.assert_close(z[:, 1], centre.expand(2, -1, -1, -1))
+    through, _ = commands.traverse("run", dimensions=1, steps=3, row=4, out="z.png")
+    assert not torch.allclose(through[0], z[0], atol=1e-2)
+    capsys.readouterr()
+    for command, name in (("interpolate run --rows 1,2 --arc", "interpolations"), ("traverse run --dimensions 1 --steps 4", "traversals")):
+        assert main(command.split()) == 0
+        assert capsys.readouterr().out.strip() == f"run/figures/{name}.png"
+        assert Image.open(folder / "run" / "figures" / f"{name}.png").size[0] >= 400
+
+
 def test_report_is_one_file_with_its_pictures(folder: Path) -> None:
     path = commands.report("run")
     text = path.read_text()
@@ -126,7 +166,7 @@ def test_report_is_one_file_with_its_pictures(folder: Path) -> None:
 def test_report_of_a_run_that_nobody_evaluated_says_so(folder: Path) -> None:
     run = commands.train("digits", {"epochs": 1, "hidden": 8}, out="fresh")
     text = commands.report(run).read_text()
-    assert "a quick look" in text and "vaekit evaluate fresh" in text
+    assert "a quick look" in text and "vaekit evaluate fresh" in text and "--trust" not in text
     assert "manifold" not in {p.stem for p in run.figures.glob("*.png")}  # eight latent dimensions
 
 
@@ -161,11 +201,14 @@ def test_tables_are_written_as_arrays(folder: Path, capsys: pytest.CaptureFixtur
     (folder / "table.py").write_text(TABLE)
     assert main(["train", "table.py:rows", "--out", "table"]) == 0
     assert "vaekit evaluate table --trust" in capsys.readouterr().out
-    for command, name, rows in (("sample", "samples", 64), ("reconstruct", "reconstructions", 4)):
+    made = {"sample": ("samples", 64), "reconstruct": ("reconstructions", 4), "interpolate": ("interpolations", 2, 9)}
+    for command, (name, *rows) in {**made, "traverse": ("traversals", 2, 9)}.items():
         assert main([command, "table", "--trust"]) == 0
         assert capsys.readouterr().out.strip() == f"table/figures/{name}.npy"
-        assert np.load(f"table/figures/{name}.npy").shape == (rows, 6)
+        assert np.load(f"table/figures/{name}.npy").shape == (*rows, 6)
     assert main(["report", "table", "--trust"]) == 0
+    page = (folder / "table" / "report.html").read_text()
+    assert "run: vaekit evaluate table --trust" in page and "vaekit report table --trust" in page
     config = json.loads((folder / "table" / "run.json").read_text())
     assert config["precision"] == "bf16-mixed"  # the recipe's own
     assert config["end"] == {"epochs": 2, "planned": 2, "best": config["end"]["best"]}

@@ -153,13 +153,47 @@ def sample_command(
 def reconstruct_command(
     run: RunFolder,
     n: Annotated[int | None, typer.Option("--n", help="How many; 16 by default.")] = None,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    seed: Annotated[int | None, typer.Option(help="Take them at random; by default the first ones.", min=0, max=MAX_SEED)] = None,
     out: Annotated[Path | None, typer.Option(help="A .png or .npy file; by default in RUN/figures.")] = None,
     trust: Trust = False,
 ) -> None:
-    """Test examples beside their reconstructions."""
+    """Examples beside their reconstructions."""
     from vaekit import commands
 
-    print(commands.reconstruct(run, n=n, out=out, trust=trust)[1])
+    print(commands.reconstruct(run, n=n, split=split, seed=seed, out=out, trust=trust)[1])
+
+
+@app.command("interpolate")
+def interpolate_command(
+    run: RunFolder,
+    rows: Annotated[str | None, typer.Option(help="Examples, two a line: 0,5,3,8; by default the first ten.")] = None,
+    steps: Annotated[int, typer.Option(help="Frames of a line, its ends included.")] = 9,
+    arc: Annotated[bool, typer.Option("--arc", help="Along an arc about the prior's mean instead of a straight line.")] = False,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="A .png or .npy file; by default in RUN/figures.")] = None,
+    trust: Trust = False,
+) -> None:
+    """Decode the lines between the latents of pairs of examples."""
+    from vaekit import commands
+
+    print(commands.interpolate(run, rows=_numbers("--rows", rows), steps=steps, arc=arc, split=split, out=out, trust=trust)[1])
+
+
+@app.command("traverse")
+def traverse_command(
+    run: RunFolder,
+    dimensions: Annotated[int | None, typer.Option(help="How many, largest KL first; up to 8 by default.")] = None,
+    steps: Annotated[int, typer.Option(help="Values of each, from the prior's 2% to its 98% quantile.")] = 9,
+    row: Annotated[int | None, typer.Option(help="Through this example's latents; by default the prior's centre.")] = None,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="A .png or .npy file; by default in RUN/figures.")] = None,
+    trust: Trust = False,
+) -> None:
+    """Move one latent dimension at a time and decode."""
+    from vaekit import commands
+
+    print(commands.traverse(run, dimensions=dimensions, steps=steps, row=row, split=split, out=out, trust=trust)[1])
 
 
 @app.command("embed")
@@ -182,6 +216,13 @@ def report_command(run: RunFolder, trust: Trust = False) -> None:
     from vaekit import commands
 
     print(commands.report(run, trust=trust))
+
+
+def _numbers(flag: str, words: str | None) -> list[int] | None:
+    try:
+        return None if words is None else [int(word) for word in words.split(",")]
+    except ValueError:
+        raise InputError(f'{flag} takes whole numbers with commas between them, not "{words}"') from None
 
 
 @contextmanager

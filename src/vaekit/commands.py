@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,27 @@ from torch import Tensor
 
 from vaekit import data as data_sets
 from vaekit import viz
+from vaekit.data.core import Split
 from vaekit.errors import InputError
-from vaekit.evaluate import Evaluation
+from vaekit.evaluate import Evaluation, latents, leading, quantiles, spherical, straight
 from vaekit.evaluate import embed as embed_split
 from vaekit.evaluate import evaluate as evaluate_split
+from vaekit.evaluate import interpolate as interpolate_model
+from vaekit.evaluate import traverse as traverse_model
 from vaekit.evaluate.passes import batches, device_of, dtype_of
 from vaekit.files import explained, write_bytes, write_json
 from vaekit.launch import load, train
+from vaekit.models.core import LatentModel
 from vaekit.recipes.core import names, summary
 from vaekit.report import write_report
 from vaekit.runs import PathLike, Run
+from vaekit.types import Batch
+from vaekit.viz.figure import Figure
 
-__all__ = ["embed", "evaluate", "list_all", "load", "reconstruct", "report", "sample", "train"]
+__all__ = ["embed", "evaluate", "interpolate", "list_all", "load", "reconstruct", "report", "sample", "train", "traverse"]
+
+FEW = 1000
+"""Examples, at most, over which the latent dimensions are ranked."""
 
 
 def list_all() -> dict[str, dict[str, str]]:
@@ -93,34 +102,106 @@ def sample(
         torch.manual_seed(seed)
         x = recipe.model.sample(n, temperature=temperature, mean=mean).cpu()
     target = _default(run, "samples", x) if out is None else Path(out)
-    _save_examples(x, target)
+    _save(x, target)
     return x, target
 
 
-def reconstruct(run: PathLike | Run, *, n: int | None = None, out: PathLike | None = None, trust: bool = False) -> tuple[Tensor, Path]:
-    """The first n (by default up to 16) test examples ``[n, *]`` decoded from the centre of their posterior, and the file they went to.
+def reconstruct(
+    run: PathLike | Run,
+    *,
+    n: int | None = None,
+    split: str = "test",
+    seed: int | None = None,
+    out: PathLike | None = None,
+    trust: bool = False,
+) -> tuple[Tensor, Path]:
+    """n examples (by default up to 16) ``[n, *]`` decoded from the centre of their posterior, and the file they went to.
 
-    ``out`` is a .png file, each reconstruction below its original, or a .npy file; by default one in the run's figures, a .npy where the
-    examples are no images.
+    The first n of the split, or with a ``seed`` n at random. ``out`` is a .png file, each reconstruction below its original, or a .npy
+    file; by default one in the run's figures, a .npy where the examples are no images.
 
     Raises:
-        InputError: as `load`; n < 1 or above the number of test examples; another kind of file; data that are no images.
+        InputError: as `load`; an unknown split; n < 1 or above the number of its examples; another kind of file; data that are no images.
     """
     run, recipe = load(run, trust=trust)
     if out is not None:
         _suffix(Path(out), ".png", ".npy")
-    test = recipe.data().test
-    rows = test.head(min(16, len(test)) if n is None else n)
-    batch = next(batches(rows, len(rows), device_of(recipe.model), dtype=dtype_of(recipe.model)))
+    found = recipe.data().split(split)
+    if seed is not None:
+        found = found.take(torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)))
+    batch = _batch(recipe.model, found.head(min(16, len(found)) if n is None else n), 0 if seed is None else seed)
     x_hat = recipe.model.reconstruct(batch).cpu()
     target = _default(run, "reconstructions", x_hat) if out is None else Path(out)
-    if target.suffix == ".npy":
-        _save_examples(x_hat, target)
-    else:
-        _images_only(x_hat, target)
-        _prepare(target)
-        write_bytes(target, viz.png(viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1]))))
+    _save(x_hat, target, lambda: viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1])))
     return x_hat, target
+
+
+def interpolate(
+    run: PathLike | Run,
+    *,
+    rows: Sequence[int] | None = None,
+    steps: int = 9,
+    arc: bool = False,
+    split: str = "test",
+    out: PathLike | None = None,
+    trust: bool = False,
+) -> tuple[Tensor, Path]:
+    """The decoded line between the latents of pairs of examples ``[pairs, steps, *]``, and the file it went to.
+
+    ``rows`` of the split, two a pair: the first ten by default. ``arc`` takes `spherical` lines instead of `straight` ones. ``out`` is
+    a .png file, each line between its two examples, or a .npy file; by default one in the run's figures, a .npy where the examples are
+    no images.
+
+    Raises:
+        InputError: as `load`; an odd number of rows, or one that there is not; and as `vaekit.evaluate.interpolate`.
+    """
+    run, recipe = load(run, trust=trust)
+    if out is not None:
+        _suffix(Path(out), ".png", ".npy")
+    found = recipe.data().split(split)
+    rows = list(range(min(10, len(found) // 2 * 2)) if rows is None else rows)
+    if not rows or len(rows) % 2:
+        raise InputError(f"interpolations lie between two examples each: give an even number of rows, not {len(rows)}")
+    a, b = (_batch(recipe.model, _rows(found, rows[i::2], split)) for i in (0, 1))
+    x = interpolate_model(recipe.model, a, b, steps=steps, along=spherical if arc else straight).x.cpu()
+    target = _default(run, "interpolations", x[0]) if out is None else Path(out)
+    _save(x, target, lambda: viz.strips(torch.cat([a.x.cpu().unsqueeze(1), x, b.x.cpu().unsqueeze(1)], 1)), rows=True)
+    return x, target
+
+
+def traverse(
+    run: PathLike | Run,
+    *,
+    dimensions: int | None = None,
+    steps: int = 9,
+    row: int | None = None,
+    split: str = "test",
+    out: PathLike | None = None,
+    trust: bool = False,
+) -> tuple[Tensor, Path]:
+    """Latent dimensions, those that carry most (by default up to 8), each moved alone: ``[dimensions, steps, *]``, and the file.
+
+    From the 2% to the 98% quantile of p(z_d), the others at the centre of the prior or, with ``row``, of that example's posterior. They
+    are ranked by their KL over at most 1000 examples of the split. ``out`` is as in `interpolate`.
+
+    Raises:
+        InputError: as `load`; a row that there is not; more dimensions than the model has; and as `vaekit.evaluate.traverse`.
+    """
+    run, recipe = load(run, trust=trust)
+    if out is not None:
+        _suffix(Path(out), ".png", ".npy")
+    values = quantiles(steps)
+    found = recipe.data().split(split)
+    start = None if row is None else _batch(recipe.model, _rows(found, [row], split))
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:FEW]  # data sets may be sorted by class
+    ranked = latents(recipe.model, found.take(order))
+    which = leading(ranked, min(8, ranked.z.shape[1]) if dimensions is None else dimensions)
+    x = traverse_model(recipe.model, start, dimensions=which, values=values).x.cpu()
+    target = _default(run, "traversals", x[0]) if out is None else Path(out)
+    labels = [f"z[{d}]" if ranked.kl is None else f"z[{d}], {ranked.kl[d]:.2f} nats" for d in which]
+    title = f"Latent dimensions moved alone, largest {'variance' if ranked.kl is None else 'KL'} first"
+    _save(x, target, lambda: viz.traversals(x, values=values, names=labels, title=title), rows=True)
+    return x, target
 
 
 def embed(
@@ -182,15 +263,34 @@ def _prepare(path: Path) -> None:
             path.parent.mkdir(exist_ok=True)
 
 
-def _save_examples(x: Tensor, target: Path) -> None:
-    _prepare(target)
+def _rows(found: Split, rows: Sequence[int], name: str) -> Split:
+    for row in rows:
+        if not 0 <= row < len(found):
+            raise InputError(f"there is no {name} row {row}; they are 0 to {len(found) - 1}")
+    return found.take(torch.tensor(list(rows)))
+
+
+def _batch(model: LatentModel, rows: Split, seed: int = 0) -> Batch:
+    """All of them as one batch; data that are drawn anew at each read are drawn under ``seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return next(batches(rows, len(rows), device_of(model), dtype=dtype_of(model)))
+
+
+def _save(x: Tensor, target: Path, draw: Callable[[], Figure] | None = None, *, rows: bool = False) -> None:
+    """x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; or as the figure that ``draw`` makes, by default the bare images."""
     if target.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, x.numpy(), allow_pickle=False)
+        _prepare(target)
         write_bytes(target, buffer.getvalue())
         return
-    _images_only(x, target)
-    viz.save_png(x, target, scale=max(2, 64 // x.shape[-1]), gap=viz.gap_for(x.shape[-1]))
+    _images_only(x[0] if rows else x, target)
+    _prepare(target)
+    if draw is None:
+        viz.save_png(x, target, scale=max(2, 64 // x.shape[-1]), gap=viz.gap_for(x.shape[-1]))
+    else:
+        write_bytes(target, viz.png(draw()))
 
 
 def _default(run: Run, name: str, x: Tensor) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,25 @@ from vaekit import viz
 from vaekit.data.core import DataSet, Split
 from vaekit.dist import DiagGaussian, centre
 from vaekit.errors import InputError
-from vaekit.evaluate import ACTIVE, Evaluation, Latents, advise, evaluate, latents, measure, residuals
+from vaekit.evaluate import (
+    ACTIVE,
+    Evaluation,
+    Finding,
+    Latents,
+    advise,
+    continuous,
+    evaluate,
+    interpolate,
+    latents,
+    measure,
+    reconstruction,
+    residuals,
+    scorable,
+)
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.files import explained, write_bytes
-from vaekit.models.core import LatentModel, at_centre, from_p, given
-from vaekit.recipes.core import Recipe
+from vaekit.models.core import LatentModel, from_p, given
+from vaekit.recipes.core import Recipe, outside
 from vaekit.runs import Run
 from vaekit.train.logs import read_csv
 from vaekit.viz import Findings, Number, Picture, Section, Table
@@ -37,16 +52,12 @@ POINTS = 5000
 def write_report(run: Run, recipe: Recipe, evaluations: Mapping[str, Mapping[str, Any]]) -> Path:
     """Figures to ``figures/``, all of it to ``report.html``; the path of the page."""
     model, data = recipe.model, recipe.data()
-    kept = evaluations.get("test")
-    test = evaluate(model, data.test, samples=QUICK) if kept is None else _evaluation(kept)
-    train = evaluate(model, _some(data.train, EXAMPLES), samples=1)
     shown = _some(data.test, POINTS)
     map_ = latents(model, shown)
-    some = _some(data.test, EXAMPLES)
-    findings = advise(test, train=train, latents=map_, residuals=residuals(model, some), measure=measure(model, some))
-    how = f"{test.samples} importance samples for each of {test.examples} test examples" + (
-        f"; a quick look, run: vaekit evaluate {run.path}" if kept is None else ""
-    )
+    if scorable(model, shown):
+        findings, numbers = _likelihood(run, model, data, map_, evaluations.get("test"))
+    else:
+        findings, numbers = _reconstruction(model, data)
     pictures = []
     with explained(run.figures):
         run.figures.mkdir(exist_ok=True)
@@ -55,14 +66,43 @@ def write_report(run: Run, recipe: Recipe, evaluations: Mapping[str, Mapping[str
         pictures.append(Picture(figure, caption, alt))
     sections = [
         Section("What stands out", items=[Findings(findings)] if findings else ["Nothing looks wrong."]),
-        Section("Numbers", f"Nats per example, from {how}. ± is the standard error over examples.", [_numbers(test, train)]),
+        numbers,
         Section("Pictures", items=pictures),
         Section("Settings", f"Made by: {run.config.command}", list(_settings(run, recipe))),
     ]
-    page = viz.page(f"{run.config.recipe} · {run.name}", sections=sections, command=f"vaekit report {run.path}")
+    page = viz.page(f"{run.config.recipe} · {run.name}", sections=sections, command=f"vaekit report {_words(run)}")
     path = run.path / "report.html"
     write_bytes(path, page.encode())
     return path
+
+
+def _likelihood(
+    run: Run, model: LatentModel, data: DataSet, map_: Latents, kept: Mapping[str, Any] | None
+) -> tuple[list[Finding], Section]:
+    """What stands out, and the numbers, of a model with a bound."""
+    test = evaluate(model, data.test, samples=QUICK) if kept is None else _evaluation(kept)
+    train = evaluate(model, _some(data.train, EXAMPLES), samples=1)
+    some = _some(data.test, EXAMPLES)
+    findings = advise(test, train=train, latents=map_, residuals=residuals(model, some), measure=measure(model, some))
+    how = f"{test.samples} importance samples for each of {test.examples} test examples" + (
+        f"; a quick look, run: vaekit evaluate {_words(run)}" if kept is None else ""
+    )
+    return findings, Section("Numbers", f"Nats per example, from {how}. ± is the standard error over examples.", [_numbers(test, train)])
+
+
+def _reconstruction(model: LatentModel, data: DataSet) -> tuple[list[Finding], Section]:
+    """The same of a model whose posterior is a point."""
+    test, train = reconstruction(model, data.test), reconstruction(model, _some(data.train, EXAMPLES))
+    finding = Finding(
+        "info",
+        "q(z | x) is a point: a plain autoencoder, which has no bound and no likelihood. Its codes were never made to match the prior, so "
+        "that samples decode latents it may not have met; a Gaussian posterior and the ELBO make a generative model of it.",
+    )
+    rows: list[list[Any]] = []
+    for found, where in ((test, f"{test.examples} test examples"), (train, f"{train.examples} training examples")):
+        rows.append([f"squared error |x - x̂|² of {where}", Number(found.squared_error, found.squared_error_se, "")])
+        rows.append([f"reconstruction term log p(x | z) of {where}", Number(found.log_px, found.log_px_se, "nats")])
+    return [finding], Section("Numbers", "Per example, ± the standard error over examples.", [Table(["quantity", "value"], rows)])
 
 
 def _numbers(test: Evaluation, train: Evaluation) -> Table:
@@ -84,6 +124,11 @@ def _numbers(test: Evaluation, train: Evaluation) -> Table:
         ["active latent dimensions", f"{test.active_units} of {test.latent_dim}"],
     ]
     return Table(["quantity", "value"], rows)
+
+
+def _words(run: Run) -> str:
+    """What follows a command that is to open this run."""
+    return shlex.quote(str(run.path)) + (" --trust" if outside(run.config.recipe) else "")
 
 
 def _epochs(planned: int, end: Mapping[str, Any] | None) -> str:
@@ -148,7 +193,7 @@ def _image_drawings(model: LatentModel, test: Split) -> Iterator[Drawing]:
         yield "reconstructions", pairs, "Test examples and their reconstructions", "Originals and below each its reconstruction."
         sheet = viz.sheet(model.sample(64).cpu(), gap=gap, title="64 samples: means of p(x | z), z from the prior")
         yield "samples", sheet, "Latents drawn from the prior, decoded", "Sheet of 64 generated images."
-        if len(test) > 1:
+        if len(test) > 1 and continuous(model):
             strips = viz.strips(_interpolations(model, test, device))
             yield "interpolations", strips, "Straight lines in latent space between pairs of test examples", "Rows of images that change."
         grid = _manifold(model, device)
@@ -157,18 +202,11 @@ def _image_drawings(model: LatentModel, test: Split) -> Iterator[Drawing]:
             yield "manifold", manifold, "The decoder over the prior's quantiles, 2% to 98%", "Grid of images over two latent dimensions."
 
 
-def _interpolations(model: LatentModel, split: Split, device: torch.device, rows: int = 5, steps: int = 9) -> Tensor:
-    """Pairs of examples with the decoded line between their latents, all levels moving together, ``[rows, steps + 2, C, H, W]``."""
-    rows = min(rows, len(split) // 2)
-    batch = next(batches(split, 2 * rows, device, dtype=dtype_of(model)))
-    t = torch.linspace(0, 1, steps, dtype=dtype_of(model), device=device)
-    lines = []
-    for z in model.trace(at_centre(), batch).z:
-        a, b = z[0, 0::2].unsqueeze(1), z[0, 1::2].unsqueeze(1)
-        lines.append(torch.lerp(a, b, t.view(1, -1, *[1] * (a.dim() - 2))).flatten(0, 1).unsqueeze(0))
-    decoded = centre(model.trace(given(lines)).px)[0].unflatten(0, (rows, steps))
-    x = batch.x.unflatten(0, (rows, 2))
-    return torch.cat([x[:, :1], decoded, x[:, 1:]], 1).cpu()
+def _interpolations(model: LatentModel, split: Split, device: torch.device, rows: int = 5) -> Tensor:
+    """Pairs of examples with the decoded line between their latents, ``[rows, 9 + 2, C, H, W]``."""
+    order = torch.arange(2 * min(rows, len(split) // 2))
+    a, b = (next(batches(split.take(half), rows, device, dtype=dtype_of(model))) for half in (order[0::2], order[1::2]))
+    return torch.cat([a.x.unsqueeze(1), interpolate(model, a, b).x, b.x.unsqueeze(1)], 1).cpu()
 
 
 def _manifold(model: LatentModel, device: torch.device, n: int = 15) -> tuple[Tensor, Tensor] | None:

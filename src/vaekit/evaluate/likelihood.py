@@ -16,11 +16,12 @@ from torch import Tensor
 
 from vaekit.bounds import Weights
 from vaekit.data.core import Split
-from vaekit.dist import log_prob_parts
+from vaekit.dist import Certain, log_prob_parts
 from vaekit.dist.core import factor_mask
 from vaekit.errors import InputError
 from vaekit.evaluate.latent import active, offsets
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.evaluate.reconstruction import scorable
 from vaekit.models.core import LatentModel, at_centre
 from vaekit.types import Batch
 
@@ -38,7 +39,7 @@ class Evaluation:
 
     Attributes:
         examples: N.
-        samples: K, importance samples per example.
+        samples: K, importance samples per example; 1 where q(z | x) is certain of one code, whatever was asked for.
         elbo: mean over examples of the K-sample average of log w.
         nll: minus the mean K-sample importance-weighted bound.
         ess: mean effective sample size, of K.
@@ -96,12 +97,19 @@ def evaluate(
         watch: called with (examples done, examples in all).
 
     Raises:
-        InputError: ``samples`` or ``batch_size`` below 1; an estimate that is not finite.
+        InputError: ``samples`` or ``batch_size`` below 1; a posterior without a density; an estimate that is not finite.
     """
     if samples < 1:
         raise InputError(f"--samples {samples}: an estimate needs at least 1 importance sample per example")
     if batch_size < 1:
         raise InputError(f"batch_size {batch_size}: at least 1 example at a time")
+    if not scorable(model, split):
+        raise InputError(
+            "q(z | x) is a point and has no density, so this model has no bound and no likelihood that could be estimated; it has a "
+            "reconstruction error: see vaekit report, or vaekit.evaluate.reconstruction(model, split)"
+        )
+    if _one_code(model, split, batch_size):
+        samples = 1  # all samples would be the same one: the bound is exact, and does not rise with K
     parts: list[Tensor] = []
     observed = 0
     with observing(model, seed):
@@ -140,6 +148,13 @@ def evaluate(
         latent_dim=offset.shape[1],
         seed=seed,
     )
+
+
+def _one_code(model: LatentModel, split: Split, batch_size: int) -> bool:
+    """Whether every level's q(z | x) is certain of one code."""
+    with observing(model, 0):
+        batch = next(batches(split.head(1), batch_size, device_of(model), dtype=dtype_of(model)))
+        return all(isinstance(level.q, Certain) for level in model.trace(at_centre(), batch).levels)
 
 
 def _scored(model: LatentModel, batch: Batch) -> int:

@@ -5,7 +5,7 @@ backend is chosen, and a figure is freed when its last reference goes. ``png`` t
 HTML file.
 
 =========  ==========================================================================
-images     ``sheet``, ``pairs``, ``strips``, ``manifold``; ``save_png`` without a figure
+images     ``sheet``, ``pairs``, ``strips``, ``traversals``, ``manifold``; ``save_png`` without a figure
 latent     ``scatter`` of latent codes, ``kl_bars`` per latent dimension
 curves     ``curves`` of the logged terms
 html       ``page`` of ``Section``, ``Table``, ``Picture``, ``Findings``
@@ -17,7 +17,7 @@ from __future__ import annotations
 from vaekit.viz.curves import curves
 from vaekit.viz.figure import png
 from vaekit.viz.html import Findings, Number, Picture, Section, Table, page
-from vaekit.viz.images import gap_for, manifold, pairs, save_png, sheet, strips
+from vaekit.viz.images import gap_for, manifold, pairs, save_png, sheet, strips, traversals
 from vaekit.viz.latent import kl_bars, scatter
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "scatter",
     "sheet",
     "strips",
+    "traversals",
 ]

@@ -1,4 +1,4 @@
-"""Pictures of images: samples, reconstructions, interpolations, the decoder over a grid.
+"""Pictures of images: samples, reconstructions, interpolations, traversals, the decoder over a grid.
 
 Images are ``[C, H, W]`` with C = 1 (grey) or 3 (colour) and values in [0, 1]. Each figure holds ONE array, shown pixel for pixel
 (``figure.axes[0].images[0].get_array()``): a hundred Axes would be slow, and resampling would lie about an 8 x 8 digit.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,10 @@ from vaekit.errors import InputError
 from vaekit.files import write_bytes
 from vaekit.viz.arrays import numbers, pixels, shape_text
 from vaekit.viz.compose import PAPER, TALLEST, WIDEST, Picture, columns_for, frame, grid, scale_for
-from vaekit.viz.figure import BLUE, DPI, GREY, INK, blank, styled, text_width, wrapped
+from vaekit.viz.figure import BLUE, DPI, GREY, INK, blank, shorten, styled, text_width, wrapped
 from vaekit.viz.text import visible
 
-__all__ = ["gap_for", "manifold", "pairs", "save_png", "sheet", "strips"]
+__all__ = ["gap_for", "manifold", "pairs", "save_png", "sheet", "strips", "traversals"]
 
 _DATA = (0, 114, 178)  # BLUE, as 8-bit levels
 
@@ -135,6 +136,41 @@ def strips(frames: Tensor | ArrayLike, *, title: str | None = None) -> Figure:
     if s > 3:
         above = {"xycoords": "axes fraction", "xytext": (0, 3.5), "textcoords": "offset points"}
         axes.annotate("decoded →", (0.5, 1), **above, ha="center", color=GREY, fontsize=8.5)  # type: ignore[arg-type]
+    return figure
+
+
+def traversals(frames: Tensor | ArrayLike, *, values: Tensor | ArrayLike, names: Sequence[str], title: str | None = None) -> Figure:
+    """Latent dimensions, each moved alone: a row per dimension, a column per value.
+
+    Args:
+        frames: ``[R, S, C, H, W]`` in [0, 1]; ``frames[r, s]`` is decoded with dimension r at ``values[s]``.
+        values: ``[S]``, written above the columns, in standard deviations of the prior.
+        names: R names, written before the rows.
+
+    Raises:
+        InputError: other numbers of values or names than of columns and rows, or as in ``sheet``.
+    """
+    shown = pixels(frames, "traversals: frames", shape="[R, S, C, H, W]")
+    at = numbers(values, "traversals: values", ndim=1, shape="[S]")
+    r, s, h, w, _ = shown.rgb.shape
+    if len(at) != s or len(names) != r:
+        raise InputError(
+            f"traversals: {r} rows of {s} frames need {r} names and {s} values; there are {len(names)} and {len(at)}; give one each"
+        )
+    gap = 3
+    scale = scale_for(h, w, rows=r, columns=s, gap=gap)
+    array = grid(shown.rgb.reshape(r * s, h, w, 3), columns=s, scale=scale, gap=gap, line=PAPER)
+    if title is None:
+        title = f"{r} latent dimension{'s' if r != 1 else ''}, each moved alone"
+    labels = [shorten(name, 24) for name in names]
+    figure = _figure(array, title=title, note=shown.note, left=round(max(text_width(t, size=8.5) for t in labels)) + 10, top=20)
+    axes = figure.axes[0]
+    axes.xaxis.tick_top()
+    above = [f"{v:+.1f}σ".replace("-", "−") if round(v, 1) else "0" for v in at]
+    widest = max(text_width(text, size=8.5) for text in above) + 6
+    shown_at = range(0, s, math.ceil(widest / (axes.get_position().width * figure.get_figwidth() * DPI / s)))
+    axes.set_xticks([i * (w * scale + gap) + gap + w * scale / 2 - 0.5 for i in shown_at], [above[i] for i in shown_at], color=GREY)
+    axes.set_yticks([row * (h * scale + gap) + gap + h * scale / 2 - 0.5 for row in range(r)], labels, parse_math=False)
     return figure
 
 
