@@ -1,0 +1,356 @@
+"""Fig. 3 of the first VAE paper: AEVB, wake-sleep and Monte Carlo EM by log p(x), with 100 hidden units and 3 latent dimensions.
+
+Training samples are counted as visits of weight updates: an update on a batch of 100 counts 100, for all three methods, and the leapfrog
+steps of Monte Carlo EM count nothing. With 3 latent dimensions log p(x) needs no chain: it is estimated by adaptive importance sampling
+to about a hundredth of a nat, for the first 1000 training and the first 1000 test images.
+
+Before that, probabilistic PCA, where the chains' moments and the order of the integrator are known.
+
+Run: python -m benchmarks.gallery.mcem
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from benchmarks.gallery.common import once, picture, quick, run, trained, write
+from vaekit import Batch, Conditional, heads, priors
+from vaekit.data import mnist_grey
+from vaekit.data.core import DataSet, Split
+from vaekit.errors import NonFiniteError
+from vaekit.infer import HMC, NUTS, Kernel, Warmup, leapfrog, log_posterior, sample, start
+from vaekit.models import VAE, from_p
+from vaekit.objectives import ELBO
+from vaekit.recipes import posterior
+from vaekit.recipes.core import Recipe
+from vaekit.train import fit
+from vaekit.viz.figure import BLUE, GREEN, GREY, ORANGE, Figure, blank, put_title, styled
+
+RATES = (0.01, 0.02, 0.1)
+FIRST = 100_000  # samples after which the step size is chosen
+COUNTS = (5, 10)  # million samples
+ROWS = (1000, 50_000)
+METHODS = ("aevb", "mcem", "wake_sleep")
+NAMES = {"aevb": "AEVB", "mcem": "MCEM", "wake_sleep": "wake-sleep"}
+COLOURS = {"aevb": BLUE, "mcem": ORANGE, "wake_sleep": GREEN}
+UPDATES = 5
+SHOWN = 20 if quick else 1000  # images of each split that are scored
+SOURCE = "Kingma and Welling (2014), fig. 3, read off the vector figure (+- 0.2 nat)"
+TRAIN_TEST = {
+    (1000, "aevb", 5): (-118.0, -143.2),
+    (1000, "aevb", 10): (-114.4, -142.9),
+    (1000, "mcem", 5): (-123.6, -143.9),
+    (1000, "mcem", 10): (-118.3, -142.4),
+    (1000, "wake_sleep", 5): (-130.0, -147.5),
+    (1000, "wake_sleep", 10): (-128.3, -146.6),
+    (50_000, "aevb", 5): (-137.7, -144.0),
+    (50_000, "aevb", 10): (-135.5, -142.3),
+    (50_000, "wake_sleep", 5): (-144.4, -146.2),
+    (50_000, "wake_sleep", 10): (-140.7, -143.2),
+}  # MCEM at N = 50,000 is printed for 30 and 60 million samples only
+
+
+# --- log p(x) ---------------------------------------------------------------------------------------------------------------------------
+
+
+def log_evidence(model: VAE, x: Tensor, *, first: int, k: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """log p(x) ``[B]`` and its standard error by importance sampling, for a flat model with few latent dimensions and a N(0, I) prior.
+
+    ``first`` shared draws from the prior find the modes; two rounds then sample each image from Gaussians around 50 of its weighted draws,
+    with a tenth of the prior mixed in. The estimate of p(x) is unbiased given the proposal; only the last round's k draws enter it.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        prior = model.trace(from_p(1, 1)).levels[0].p
+        z = prior.sample((first, 1))
+        log_w = _log_px(model, x, z)
+        for size in (k // 4, k):
+            z, log_w = _round(model, x, z, log_w, prior, size)
+    w = log_w.softmax(0)
+    ess = 1 / w.square().sum(0)
+    return log_w.logsumexp(0) - math.log(k), (1 / ess - 1 / k).clamp(min=0).sqrt()
+
+
+def _log_px(model: VAE, x: Tensor, z: Tensor) -> Tensor:
+    """log p(x | z) ``[S, B]`` for z ``[S, 1 or B, D]``, in chunks; shared z go through the decoder once."""
+    found = []
+    flat = x.flatten(1)
+    for part in z.split(max(1, 4000 // z.shape[1])):
+        px = model.likelihood(part)
+        if z.shape[1] == 1:
+            h = px.logits.flatten(1)
+            found.append(h @ flat.mT - nn.functional.softplus(h).sum(-1, keepdim=True))
+        else:
+            found.append(px.log_prob(x))
+    return torch.cat(found)
+
+
+def _round(model: VAE, x: Tensor, z: Tensor, log_w: Tensor, prior: Distribution, k: int) -> tuple[Tensor, Tensor]:
+    """k new draws for each image around its weighted draws so far, and their log-weights ``[k, B]``."""
+    b, d, m = len(x), z.shape[-1], 50
+    w = log_w.softmax(0).double()  # [S, B]
+    z = z.expand(-1, b, -1)
+    mean = torch.einsum("sb,sbd->bd", w.to(z.dtype), z)
+    cov = torch.einsum("sb,sbd,sbe->bde", w.to(z.dtype), z - mean, z - mean)
+    tril = torch.linalg.cholesky(0.5 * cov + 1e-3 * torch.eye(d))
+    centres = torch.gather(z, 0, torch.multinomial(w.mT, m, replacement=True).mT.unsqueeze(-1).expand(-1, -1, d))  # [m, B, D]
+    chosen = torch.gather(centres, 0, torch.randint(m, (k, b, 1)).expand(-1, -1, d))
+    new = chosen + torch.einsum("bde,kbe->kbd", tril, torch.randn(k, b, d))
+    new = torch.where(torch.rand(k, b, 1) < 0.1, torch.randn(k, b, d), new)
+    inverse = torch.linalg.inv(tril)
+    mixture = []
+    for part in new.split(50):
+        u = torch.einsum("bde,kmbe->kmbd", inverse, part.unsqueeze(1) - centres)
+        mixture.append((-0.5 * u.square().sum(-1)).logsumexp(1) - math.log(m))
+    log_q = torch.cat(mixture) - tril.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * d * math.log(2 * math.pi)
+    log_p = prior.log_prob(new)
+    log_q = torch.logaddexp(log_q + math.log(0.9), log_p + math.log(0.1))
+    return new, _log_px(model, x, new) + log_p - log_q
+
+
+def scores(model: VAE, data: DataSet, n: int = SHOWN) -> dict[str, float]:
+    """Means over the first n images of each split, with the estimator's own standard error."""
+    found = {}
+    for split, rows in (("train", data.train), ("test", data.test)):
+        value, se = log_evidence(model, rows.batch(torch.arange(n)).x, first=500 if quick else 20_000, k=100 if quick else 400)
+        found |= {split: float(value.mean()), f"{split}_se": float(se.square().sum().sqrt() / n)}
+    return found
+
+
+def doubled(model: VAE, data: DataSet) -> float:
+    """How far the test estimate moves with four times the samples and another seed."""
+    x = data.test.batch(torch.arange(SHOWN)).x
+    small = log_evidence(model, x, first=500 if quick else 20_000, k=100 if quick else 400)[0]
+    large = log_evidence(model, x, first=1000 if quick else 80_000, k=400 if quick else 1600, seed=1)[0]
+    return float((large - small).mean())
+
+
+# --- training ---------------------------------------------------------------------------------------------------------------------------
+
+
+def data(rows: int, times: int) -> DataSet:
+    """The first rows, repeated ``times`` so that an epoch is not ten steps."""
+    full = mnist_grey()
+    return replace(full, train=Split(full.train.x[:rows].repeat(times, 1, 1, 1)))
+
+
+def recipe(method: str, rows: int, lr: float, samples: float) -> Recipe:
+    if quick:
+        samples = 3000
+    if method == "mcem":
+        epochs = max(1, round(samples / rows / UPDATES))
+        plan = posterior.mcem(rows=rows, lr=lr, updates=UPDATES, epochs=epochs)
+        return replace(plan, data=partial(data, rows, 1))
+    times = 5 if rows <= 1000 else 1
+    plan = posterior.wake_sleep(latent=3, hidden=100, rows=rows, lr=lr, epochs=max(1, round(samples / rows / times)))
+    plan = replace(plan, data=partial(data, rows, times))
+    return plan if method == "wake_sleep" else replace(plan, objective=ELBO())
+
+
+def choose(method: str, rows: int) -> float:
+    """The step size with the best log p(x) of training images after the first samples."""
+
+    def value(lr: float) -> float:
+        torch.manual_seed(0)
+        plan = recipe(method, rows, lr, FIRST)
+        full = plan.data()
+        try:
+            fit(plan.model, full.train, objective=plan.objective, training=plan.training, progress=False)
+        except NonFiniteError:
+            return -1e30  # diverged
+        return scores(plan.model, full, 20 if quick else 200)["train"]
+
+    found = once(f"mcem-{rows}-{method}-rates", lambda: {str(lr): value(lr) for lr in RATES})
+    return float(max(found, key=found.get))
+
+
+def cell(method: str, rows: int, lr: float, millions: int) -> dict[str, float]:
+    plan = partial(recipe, method, rows, lr, millions * 1e6)
+
+    def measured() -> dict[str, float]:
+        fitted = trained(f"mcem-{rows}-{method}", plan)  # goes on from the count before
+        found = scores(fitted.model, plan().data()) | {"seconds": fitted.seconds}
+        if method == "mcem":
+            found |= {"accept": fitted.history[-1]["train/accept"], "epsilon": fitted.history[-1]["train/epsilon"]}
+        if (method, rows, millions) == ("aevb", ROWS[0], COUNTS[0]):
+            found["doubled"] = doubled(fitted.model, plan().data())
+        return found
+
+    return once(f"mcem-{rows}-{method}-{millions}", measured)
+
+
+# --- probabilistic PCA ------------------------------------------------------------------------------------------------------------------
+
+
+def ppca() -> tuple[VAE, Batch, Tensor, Tensor]:
+    """z ~ N(0, I_2), x ~ N(W z + b, 0.5^2 I_4); the model, two examples, and the exact posterior's means and covariance."""
+    torch.manual_seed(0)
+    linear = nn.Linear(2, 4).double()
+    nn.init.normal_(linear.weight, std=0.8)
+    model = VAE(priors.StandardNormal(2).double(), nn.Identity(), Conditional(linear, heads.GaussianFixed(4, 0.5)))
+    x = model.sample(2, mean=False)
+    w, b = linear.weight.detach(), linear.bias.detach()
+    cov = torch.linalg.inv(torch.eye(2, dtype=torch.float64) + w.mT @ w / 0.25)
+    return model, Batch(x), (x - b) @ w @ cov / 0.25, cov
+
+
+def moments(kernel: Kernel) -> dict[str, float]:
+    """Errors of mean and covariance in posterior standard deviations, and the largest of them in standard errors, over the chains."""
+    model, batch, mean, cov = ppca()
+    chains, draws = (20, 20) if quick else (400, 100)
+    init = torch.randn(chains, 2, 2, dtype=torch.float64)
+    got = sample(log_posterior(model, batch), init, kernel, warmup=Warmup(100), draws=draws, seed=1)
+    u = torch.linalg.solve(torch.linalg.cholesky(cov), (got.z - mean).unsqueeze(-1)).squeeze(-1)  # N(0, I) if all is right
+    outer = (u.unsqueeze(-1) * u.unsqueeze(-2)).mean(0) - torch.eye(2, dtype=torch.float64)
+    each = torch.cat([u.mean(0).flatten(1), outer.flatten(1)], 1)  # one row a chain
+    error, se = each.mean(0), each.std(0) / chains**0.5
+    return {
+        "mean": float(error[:4].abs().max()),
+        "mean_se": float(se[:4].max()),
+        "cov": float(error[4:].abs().max()),
+        "cov_se": float(se[4:].max()),
+        "z": float((error / se).abs().max()),
+        "accept": float(got.accept.mean()),
+        "leapfrogs": float(got.leapfrogs.mean()),
+    }
+
+
+def energy() -> dict[str, list[float]]:
+    """Root mean square energy error after one unit of time, by step size."""
+    model, batch, mean, cov = ppca()
+    density = log_posterior(model, batch)
+    torch.manual_seed(2)
+    z = mean + torch.randn(1000, 2, 2, dtype=torch.float64) @ torch.linalg.cholesky(cov).mT
+    state, r, one = start(density, z), torch.randn_like(z), torch.ones((), dtype=torch.float64)
+    sizes, errors = [], []
+    for n in (4, 8, 16, 32, 64, 128):
+        end, momentum = leapfrog(density, state, r, one / n, one, steps=n)
+        change = 0.5 * (momentum.square() - r.square()).sum(-1) - end.log_p + state.log_p
+        sizes.append(1 / n)
+        errors.append(float(change.square().mean().sqrt()))
+    return {"size": sizes, "error": errors}
+
+
+# --- pictures and the record ------------------------------------------------------------------------------------------------------------
+
+
+def ppca_figure(found: dict[str, list[float]]) -> Figure:
+    model, batch, mean, cov = ppca()
+    got = sample(log_posterior(model, batch), torch.randn(4, 2, 2).double(), NUTS(), warmup=Warmup(100), draws=150, seed=3)
+    figure = blank(820, 340, constrained=True)
+    with styled():
+        left, right = figure.subplots(1, 2)
+        angle = torch.linspace(0, 2 * math.pi, 200, dtype=torch.float64)
+        circle = torch.stack([angle.cos(), angle.sin()], -1) @ torch.linalg.cholesky(cov).mT
+        for i, colour in enumerate((BLUE, ORANGE)):
+            z = got.z[:, :, i].flatten(0, 1)
+            left.plot(z[:, 0], z[:, 1], ".", ms=2, color=colour, label=f"NUTS, x{i + 1}")
+            for radius in (1, 2):
+                ring = mean[i] + radius * circle
+                left.plot(ring[:, 0], ring[:, 1], color=GREY, lw=1, label="exact, 1 and 2 sd" if i == radius - 1 == 0 else None)
+        left.set(xlabel="z1", ylabel="z2", aspect="equal", title="posterior draws")
+        left.legend(loc="best")
+        size, error = found["size"], found["error"]
+        right.loglog(size, error, "o-", color=BLUE, label="leapfrog")
+        right.loglog(size, [error[-1] * (s / size[-1]) ** 2 for s in size], "--", color=GREY, label="slope 2")
+        right.set(xlabel="step size", ylabel="energy error (nats)", title="after one unit of time")
+        right.legend(loc="best")
+    put_title(figure, "Probabilistic PCA: exact posterior, chains and integrator")
+    return figure
+
+
+def comparison(cells: dict[tuple[int, str, int], dict[str, float]]) -> Figure:
+    figure = blank(900, 380, constrained=True)
+    with styled():
+        for panel, rows in zip(figure.subplots(1, 2), ROWS, strict=True):
+            for method in METHODS:
+                for split, style in ((0, "-"), (1, "--")):
+                    name = ("train", "test")[split]
+                    values = [cells[rows, method, m][name] for m in COUNTS]
+                    panel.plot(COUNTS, values, style, marker="o", ms=4, color=COLOURS[method], label=f"{NAMES[method]}, {name}")
+                    seen = [m for m in COUNTS if (rows, method, m) in TRAIN_TEST]
+                    published = [TRAIN_TEST[rows, method, m][split] for m in seen]
+                    panel.plot(seen, published, "x", ms=7, color=COLOURS[method])
+            panel.set(xlabel="training samples (millions)", ylabel="log p(x) (nats)", xticks=COUNTS, title=f"N = {rows:,}")
+            panel.margins(x=0.15)
+        panel.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    put_title(figure, "Three ways to train one decoder: marginal likelihood (crosses: published)")
+    return figure
+
+
+def figures_of(cells: dict[tuple[int, str, int], dict[str, float]]) -> tuple[dict[str, dict[str, object]], dict[str, dict[str, object]]]:
+    figures: dict[str, dict[str, object]] = {}
+    published: dict[str, dict[str, object]] = {}
+    for (rows, method, millions), found in cells.items():
+        for split in (0, 1):
+            name = ("train", "test")[split]
+            key = f"n{rows}_{method}_{millions}m_{name}"
+            figures[key] = {"value": found[name], "error": found[f"{name}_se"], "unit": "nats"}
+            if (rows, method, millions) in TRAIN_TEST:
+                value = TRAIN_TEST[rows, method, millions][split]
+                published[key] = {"value": value, "tolerance": 1.5, "direction": "within", "source": SOURCE}
+        if method == "mcem":
+            figures[f"n{rows}_{method}_{millions}m_accept"] = {"value": found["accept"], "error": None, "unit": "share"}
+        figures[f"n{rows}_{method}_{millions}m_seconds"] = {"value": found["seconds"], "error": None, "unit": "s"}
+    orders = {1000: ("aevb", "mcem", "wake_sleep"), 50_000: ("aevb", "wake_sleep", "mcem")}
+    for rows, order in orders.items():
+        for millions in COUNTS:
+            values = [cells[rows, method, millions]["train"] for method in order]
+            key = f"n{rows}_{millions}m_train_order"
+            figures[key] = {"value": float(values == sorted(values, reverse=True)), "error": None, "unit": "1 = as published"}
+            published[key] = {"value": 1.0, "tolerance": 0.0, "direction": "within", "source": SOURCE}
+    return figures, published
+
+
+def main() -> None:
+    kernels: dict[str, Kernel] = {"hmc": HMC(leapfrogs=10), "nuts": NUTS()}
+    figures: dict[str, dict[str, object]] = {}
+    for name, kernel in kernels.items():
+        found = once(f"mcem-ppca-{name}", partial(moments, kernel))
+        figures[f"ppca_{name}_mean"] = {"value": found["mean"], "error": found["mean_se"], "unit": "posterior sd"}
+        figures[f"ppca_{name}_cov"] = {"value": found["cov"], "error": found["cov_se"], "unit": "posterior variances"}
+        figures[f"ppca_{name}_z"] = {"value": found["z"], "error": None, "unit": "standard errors"}
+        figures[f"ppca_{name}_accept"] = {"value": found["accept"], "error": None, "unit": "share"}
+        figures[f"ppca_{name}_leapfrogs"] = {"value": found["leapfrogs"], "error": None, "unit": "steps"}
+    found = once("mcem-ppca-energy", energy)
+    slope = math.log(found["error"][-2] / found["error"][-1]) / math.log(2)
+    figures["ppca_energy_slope"] = {"value": slope, "error": None, "unit": "power of the step size"}
+    picture("mcem-ppca", ppca_figure(found))
+
+    rates: dict[str, float] = {}
+    cells: dict[tuple[int, str, int], dict[str, float]] = {}
+    for rows in ROWS:
+        for method in METHODS:
+            rates[f"{method}, N = {rows}"] = lr = choose(method, rows)
+            for millions in COUNTS:
+                cells[rows, method, millions] = cell(method, rows, lr, millions)
+    cells = {key: cells[key] for key in sorted(cells)}
+    more, published = figures_of(cells)
+    figures |= more
+    figures["estimator_check"] = {"value": cells[ROWS[0], "aevb", COUNTS[0]]["doubled"], "error": None, "unit": "nats"}
+    picture("mcem", comparison(cells))
+    write(
+        "gallery/mcem",
+        command="python -m benchmarks.gallery.mcem",
+        seed=0,
+        settings={
+            "million samples (weight-update visits)": list(COUNTS),
+            "step sizes": rates,
+            "step size chosen after": FIRST,
+            "updates per transition": UPDATES,
+            "leapfrog steps": 10,
+            "images scored per split": SHOWN,
+        },
+        figures=figures,
+        published=published,
+    )
+
+
+if __name__ == "__main__":
+    run(main)
