@@ -65,7 +65,7 @@ class Completeness:
         share: of the samples that the classifier accepts; ``share_se`` its binomial standard error.
         threshold: the confidence that counts as accepted.
         level: the share of real test images that reach it.
-        classes: shares of the accepted samples by class, ``[classes]``: few of them, and what is accepted is always the same.
+        classes: shares of the accepted samples by class, ``[classes]``.
     """
 
     samples: int
@@ -74,6 +74,11 @@ class Completeness:
     threshold: float
     level: float
     classes: tuple[float, ...]
+
+    @property
+    def variety(self) -> float:
+        """Effective number of classes among the accepted samples, exp of the entropy of their shares; 1 where all are of one class."""
+        return math.exp(-sum(p * math.log(p) for p in self.classes if p > 0))
 
 
 Latents = Tensor | Distribution | None
@@ -141,7 +146,7 @@ def completeness(
     """The share of samples (means of p(x | z)) in which the classifier is at least as sure as in a share ``level`` of real test images.
 
     A model as good as the data would have a share of about ``level``. More is possible: blurred and typical images are easy to classify,
-    so that the share says nothing about sharpness or variety; see ``classes`` for the coarsest part of the latter.
+    so that the share says nothing about sharpness, nor about variety, of which ``variety`` is the coarsest part.
 
     Args:
         model: a model with one level of latents.

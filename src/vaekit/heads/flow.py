@@ -1,7 +1,7 @@
 r"""Heads for normalising-flow posteriors: a diagonal Gaussian and the parameters of every transform after it, all from the network.
 
-h = (mu, log sigma^2, parameters of flow 1, of flow 2, ...). At h = 0 each is the standard normal distribution, or, for `Householder`, is
-so up to signs: the flow starts as the identity, so that training starts as with a `Gaussian` and a flow has to earn what it does.
+h = (mu, log sigma^2, parameters of flow 1, of flow 2, ...). At h = 0 each is the standard normal distribution: the flow starts as the
+identity, so that training starts as with a `Gaussian` and a flow has to earn what it does.
 What the identity leaves open (the direction that a planar flow looks along, ...) is set by fixed numbers that are added to h, different for
 each flow: at exactly 0 the derivatives of several flows would vanish, and all flows would be alike.
 """
@@ -59,8 +59,7 @@ class FlowHead(Head):
     """
 
     def __init__(self, latent: int, flows: int, numbers: int) -> None:
-        self_name = type(self).__name__
-        at_least(self_name, "flows", flows, 1)
+        at_least(type(self).__name__, "flows", flows, 1)
         super().__init__(latent, features=2 * latent + flows * numbers)
         self.flows = flows
         self._numbers = numbers
@@ -112,10 +111,19 @@ class Radial(FlowHead):
         return [dist.Radial(at + self.toward[flow], a.squeeze(-1), g.squeeze(-1))]
 
 
-class Householder(FlowHead):
-    """`dist.Householder` reflections: D numbers each. v is added to an axis; at h = 0 each flow changes the sign of one dimension.
+class Householder(Head):
+    r"""N(mu, H_T ... H_1 diag(sigma^2) H_1 ... H_T) by `dist.Householder` reflections: a full covariance, at no cost in density.
 
-    A Gaussian stays one: its covariance becomes a full matrix, at no cost in density.
+    h = (mu, log sigma^2, v_1, ..., v_T). In the paper the reflections carry mu with them, N(H mu, .): the same distributions, but
+    an encoder then has to undo a rotation that differs from one x to the next, and learns late. Here mu comes after them. Each v is added
+    to an axis; at h = 0 the reflections change signs, which a Gaussian around 0 does not notice.
+
+    Args:
+        latent: D.
+        flows: number of reflections.
+
+    Raises:
+        InputError: no flow.
 
     >>> Householder(3, flows=4).features
     18
@@ -124,11 +132,14 @@ class Householder(FlowHead):
     axes: Tensor
 
     def __init__(self, latent: int, *, flows: int) -> None:
-        super().__init__(latent, flows, latent)
+        super().__init__(latent, parts=2 + at_least("Householder", "flows", flows, 1))
+        self.flows = flows
         self.register_buffer("axes", torch.eye(latent), persistent=False)
 
-    def transforms(self, flow: int, h: Tensor) -> Sequence[Transform]:
-        return [dist.Householder(h + self.axes[flow % self.size])]
+    def distribution(self, h: Tensor) -> Distribution:
+        loc, log_variance, *vectors = self.split(h, 2 + self.flows)
+        reflections = [dist.Householder(v + self.axes[k % self.size]) for k, v in enumerate(vectors)]
+        return Flow(DiagGaussian(torch.zeros_like(loc), 0.5 * log_variance), [*reflections, dist.Shift(loc)])
 
 
 def triangular(h: Tensor, m: int) -> dist.Triangular:

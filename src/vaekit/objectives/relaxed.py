@@ -15,8 +15,10 @@ objective                                           surrogate is minus          
 ==================================================  ==================================================  ============================
 
 The first alone is a bound: on log p_l(x) of the relaxed model, whose prior and posterior are both relaxed. That is why it is the default
-of the soft pass. In the second the KL is that of other variables than the sample, so that it bounds nothing: a decoder may read more from
-values between the discrete ones than the KL charges for. Hard samples are those of the discrete model, for which the closed form is exact.
+of the soft pass. But its rate stays above the discrete one however small l is: at equal temperatures it is the KL of two logistic
+variables at every l. In the second the KL is that of other variables than the sample, so that it bounds nothing (a decoder may read more
+from values between the discrete ones than the KL charges for); its gradient tends to the exact one as l -> 0, so it is the one to anneal.
+Hard samples are those of the discrete model, for which the closed form is exact.
 
 Maddison, Mnih and Teh, ICLR 2017; Jang, Gu and Poole, ICLR 2017; Bengio, Leonard and Courville, "Estimating or Propagating Gradients
 Through Stochastic Neurons for Conditional Computation", 2013.
