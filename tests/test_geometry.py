@@ -140,12 +140,12 @@ def test_completeness_is_the_mass_of_what_is_accepted() -> None:
     found = completeness(same, halves())
     assert abs(found.share - 0.31731) < 4.5 * found.share_se and found.threshold == pytest.approx(0.8) and found.level == 0.95
     assert found.share_se == pytest.approx(math.sqrt(found.share * (1 - found.share) / 10_000))
-    assert found.classes == pytest.approx((0.5, 0.5), abs=0.05)
+    assert found.classes == pytest.approx((0.5, 0.5), abs=0.05) and found.variety == pytest.approx(2, abs=0.01)
     wide = completeness(same, halves(), latents=MultivariateNormal(torch.zeros(2).double(), 9 * I2))
     assert abs(wide.share - 0.73888) < 4.5 * wide.share_se
     codes = torch.tensor([[2.0, 0.0], [0.0, 0.0], [0.0, 2.0], [0.0, 1.0]]).double()
     quarter = completeness(same, halves(), latents=codes)
-    assert abs(quarter.share - 0.25) < 4.5 * quarter.share_se and quarter.classes == (1.0, 0.0)
+    assert abs(quarter.share - 0.25) < 4.5 * quarter.share_se and quarter.classes == (1.0, 0.0) and quarter.variety == 1
     assert completeness(same, halves(), level=0.96).share == 1  # a threshold of 0.5 accepts all
     assert found == completeness(same, halves()) != completeness(same, halves(), seed=1)
 

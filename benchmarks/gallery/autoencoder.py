@@ -26,7 +26,7 @@ from vaekit.viz import sheet, strips
 SEEDS = [0, 1, 2]
 LATENTS = (2, 16)
 KINDS: dict[str, Callable[..., Recipe]] = {"autoencoder": tutorials.autoencoder, "vae": tutorials.dense}
-EPOCHS, SAMPLES, SEGMENTS = (1, 500, 20) if quick else (6, 10_000, 500)
+EPOCHS, SAMPLES, SEGMENTS = (1, 500, 20) if quick else (5, 10_000, 500)
 SHOWN = 16  # latent dimensions of the pictures
 Row = dict[str, Any]
 
@@ -44,9 +44,10 @@ def measured(model: LatentModel, judge: Any, seed: int) -> Row:
     data = small()
     codes = embed(model, data.test)
     samples = partial(completeness, model, judge, samples=SAMPLES, seed=seed)
+    prior, fitted = samples(), samples(latents=gaussian_fit(embed(model, data.train)))
     return {
-        "prior": samples().share,
-        "fitted": samples(latents=gaussian_fit(embed(model, data.train))).share,
+        "prior": (prior.share, prior.variety),
+        "fitted": (fitted.share, fitted.variety),
         "path": asdict(continuity(model, segments=SEGMENTS, ends=codes, seed=seed)),
         "prior_path": asdict(continuity(model, segments=SEGMENTS, seed=seed)),
         "squared_error": reconstruction(model, data.test).squared_error,
@@ -61,8 +62,10 @@ def over_seeds(values: list[float], unit: str) -> Row:
 def figures(name: str, rows: list[Row]) -> Row:
     step = "pixel distance per unit of z"
     return {
-        f"{name}_complete": over_seeds([100 * row["prior"] for row in rows], "% of samples"),
-        f"{name}_complete_fitted": over_seeds([100 * row["fitted"] for row in rows], "% of samples"),
+        f"{name}_complete": over_seeds([100 * row["prior"][0] for row in rows], "% of samples"),
+        f"{name}_variety": over_seeds([row["prior"][1] for row in rows], "classes"),
+        f"{name}_complete_fitted": over_seeds([100 * row["fitted"][0] for row in rows], "% of samples"),
+        f"{name}_variety_fitted": over_seeds([row["fitted"][1] for row in rows], "classes"),
         f"{name}_mean": over_seeds([row["path"]["mean"] for row in rows], step),
         f"{name}_median": over_seeds([row["path"]["quantiles"][0] for row in rows], step),
         f"{name}_99": over_seeds([row["path"]["quantiles"][2] for row in rows], step),
@@ -103,7 +106,6 @@ def main() -> None:
                 if latent == SHOWN and seed == SEEDS[0]:
                     pictures(kind, model)
             found |= figures(f"{kind}_{latent}", rows)
-    ratio = judge.threshold(0.95)
     write(
         "gallery/autoencoder",
         command="python -m benchmarks.gallery.autoencoder",
@@ -122,7 +124,7 @@ def main() -> None:
             "calibration": {"value": 100 * judge.calibration, "error": None, "unit": "%"},
             "uncalibrated": {"value": 100 * judge.uncalibrated, "error": None, "unit": "%"},
             "temperature": {"value": float(judge.temperature), "error": None, "unit": "T"},
-            "threshold": {"value": ratio, "error": None, "unit": "confidence"},
+            "threshold": {"value": judge.threshold(0.95), "error": None, "unit": "confidence"},
         },
     )
 

@@ -85,7 +85,7 @@ def measured(model: LatentModel) -> Row:
     return row
 
 
-def plane(model: LatentModel, n: int = 15) -> tuple[torch.Tensor, torch.Tensor]:
+def plane(model: LatentModel, n: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
     """The decoder over [-2, 2] x [-2, 2]."""
     values = torch.linspace(-2, 2, n)
     with torch.no_grad():
