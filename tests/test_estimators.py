@@ -20,6 +20,7 @@ from test_oracles import all_states, discrete
 from vaekit import bounds, heads, priors
 from vaekit.conditional import Conditional
 from vaekit.data import Split
+from vaekit.dist import Bernoulli, Categorical, closed_form_kl, draw
 from vaekit.errors import InputError
 from vaekit.models import VAE, Ladder, LatentModel, Rung
 from vaekit.objectives import ELBO, IWAE, NVIL, REINFORCE, STL, VIMCO, DReG, LeaveOneOut, Objective, RunningMean
@@ -148,6 +149,25 @@ def test_bound_is_the_elbo(oracle, name):
     with torch.no_grad():
         got = objective(oracle.model(), Batch(oracle.x.repeat(20_000, 1))).bound.view(20_000, -1)
     assert z_score(got, oracle.elbo(oracle.x)).abs().max() < 4.5
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "categorical"])
+def test_closed_form_kl_of_discrete_latents(kind):
+    """Against the sum over all states, q with batch [3] and p with [] and [5, 3]."""
+    torch.manual_seed(0)
+    classes = 2 if kind == "bernoulli" else 3
+
+    def make(*batch_shape: int) -> torch.distributions.Distribution:
+        if kind == "bernoulli":
+            return Bernoulli(torch.randn(*batch_shape, 4, dtype=f64))
+        return Categorical(torch.randn(*batch_shape, classes, 4, dtype=f64))
+
+    states = torch.tensor(list(itertools.product(range(classes), repeat=4)), dtype=f64)
+    q = make(3)
+    for p in (make(), make(5, 3)):
+        z = states.view(-1, *(1,) * max(1, len(p.batch_shape)), 4)
+        want = (q.log_prob(z).exp() * (q.log_prob(z) - p.log_prob(z))).sum(0)
+        torch.testing.assert_close(closed_form_kl(q, p), want)
 
 
 # --- unbiased: exact gradients of the K-sample bound ----------------------------------------------------------------------------------
@@ -393,8 +413,6 @@ def test_requests_that_cannot_be_met_say_why():
 
 
 def test_a_posterior_that_scores_no_given_point_is_refused():
-    from vaekit.dist import draw
-
     @draw.register
     def _(d: NoInverse, shape: torch.Size, reparam: bool = True) -> tuple[Tensor, Tensor]:
         z = d.base_dist.rsample(shape)

@@ -34,7 +34,7 @@ from vaekit.viz.figure import BLUE, GREY, ORANGE, Figure, blank, put_legend, put
 
 SHAPE = (1, 28, 28)
 LATENT, HIDDEN, EPOCHS, ROWS = 20, 200, 5, 100
-DRAWS, ROUNDS, EXACT_DRAWS, FIT = (20, 3, 20, 5) if common.quick else (400, 30, 1000, 500)
+DRAWS, SWEEP, ROUNDS, EXACT_DRAWS, FIT = (20, 20, 3, 20, 5) if common.quick else (400, 100, 30, 1000, 500)
 SAMPLES = (1, 4) if common.quick else (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -111,9 +111,9 @@ def objectives(model: VAE) -> dict[str, Objective]:
     return {key: fitted(make(mlp(SHAPE, [Layer(100, nn.Tanh)], 1)), model) for key, (_, make) in ESTIMATORS.items()}
 
 
-def moments(model: VAE, objective: Objective) -> dict[str, dict[str, float]]:
+def moments(model: VAE, objective: Objective, draws: int = DRAWS) -> dict[str, dict[str, float]]:
     groups = {"encoder": model.posterior.parameters(), "decoder": model.likelihood.parameters()}
-    found = gradient_moments(model, batch(), objective, draws=DRAWS, parameters=groups, seed=3)
+    found = gradient_moments(model, batch(), objective, draws=draws, parameters=groups, seed=3)
     fields = ("norm", "norm_se", "variance", "variance_se", "snr", "snr_se", "snr_floor")
     return {name: {field: getattr(m, field) for field in fields} for name, m in found.items()}
 
@@ -296,13 +296,13 @@ def main() -> None:
     trained = models["end"]
     assert isinstance(trained, VAE)
     ks: dict[str, list[dict[str, float]]] = {
-        name: [common.once(f"estimators/snr-{name}-{k}", partial(moments, trained, make(k)))["encoder"] for k in SAMPLES]
+        name: [common.once(f"estimators/snr-{name}-{k}", partial(moments, trained, make(k), SWEEP))["encoder"] for k in SAMPLES]
         for name, make in (("IWAE", IWAE), ("DReG", DReG))
     }
     for name, rows in ks.items():
         for k, m in zip(SAMPLES, rows, strict=True):
             figures[f"snr_{name.lower()}_{k}"] = figure(m["snr"], m["snr_se"], "ratio")
-    figures["snr_floor"] = figure(ks["IWAE"][0]["snr_floor"], None, "ratio")
+    figures["snr_floor"] = figure(math.sqrt(2 / (math.pi * DRAWS)), None, "ratio")
     common.picture("estimators-cost", cost_figure(costs, snrs))
     by_k = {name: [m["snr"] for m in rows] for name, rows in ks.items()}
     errors = {name: [m["snr_se"] for m in rows] for name, rows in ks.items()}
@@ -316,6 +316,7 @@ def main() -> None:
             "training": f"{EPOCHS} epochs of ELBO with closed-form KL, Adam 1e-3, batch 128",
             "images": ROWS,
             "draws": DRAWS,
+            "draws_over_k": SWEEP,
             "rounds": ROUNDS,
             "exact_draws": EXACT_DRAWS,
             "baseline_steps": FIT,

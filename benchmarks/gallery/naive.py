@@ -30,7 +30,7 @@ DATA, EXAMPLES, SIGNAL, INFLATED = 64, 20, 3.0, 1.2
 LATENTS = (1, 2, 5, 10, 20, 50)
 SAMPLES = (100, 1_000) if common.quick else (100, 1_000, 10_000, 100_000)
 REPEATS = {100: 20, 1_000: 10, 10_000: 3, 100_000: 1}
-METHODS = {"naive": "from the prior", "diagonal": "from the best diagonal q", "inflated": "from p(z | x), scale x 1.2"}
+METHODS = {"naive": "prior", "diagonal": "best diagonal q", "inflated": "p(z | x), wider"}
 ROWS = 20_000
 
 
@@ -123,7 +123,15 @@ def drawn(found: dict[tuple[int, str, int], dict[str, float]]) -> Figure:
         for samples, style in zip(SAMPLES, ("v", "s", "D", "o"), strict=False):
             shade = 0.35 + 0.65 * SAMPLES.index(samples) / (len(SAMPLES) - 1)
             naive = [found[d, "naive", samples]["rmse"] for d in LATENTS]
-            left.plot(LATENTS, naive, color=ORANGE, marker=style, markersize=4, alpha=shade, label=f"K = {samples:,}")
+            left.plot(
+                LATENTS,
+                naive,
+                color=ORANGE,
+                marker=style,
+                markersize=4,
+                alpha=shade,
+                label=f"{samples:,}" if samples > SAMPLES[0] else f"K = {samples:,}",
+            )
         handles = []
         for method, colour in zip(METHODS, (ORANGE, BLUE, GREEN), strict=True):
             rmse = [found[d, method, SAMPLES[-1]]["rmse"] for d in LATENTS]
@@ -136,14 +144,17 @@ def drawn(found: dict[tuple[int, str, int], dict[str, float]]) -> Figure:
             axes.set_xlabel("latent dimensions")
             axes.grid()
         right.tick_params(labelleft=True)
-        left.set_ylabel("root mean square error, nats")
-        right.set_ylabel(f"root mean square error, nats (K = {SAMPLES[-1]:,})")
+        left.set_ylabel("RMS error of log p(x), nats")
+        right.set_xlabel(f"latent dimensions, K = {SAMPLES[-1]:,}")
+        left.set_ylim(bottom=3e-4)
         lines, names = left.get_legend_handles_labels()
         put_legend(left, lines, names, beside=False)
         put_legend(right, handles, list(METHODS.values()), beside=False)
         put_title(figure, "Samples from the prior do not find z in more than a few dimensions")
         put_note(
-            figure, "Left: samples from the prior alone, by their number K. Right: all three at the largest K. Errors are of log p(x)."
+            figure,
+            "Left: samples from the prior, by their number K. Right: from the prior and from two q's. In one dimension the best diagonal q "
+            "is p(z | x), and its error lies below the axis.",
         )
     return figure
 

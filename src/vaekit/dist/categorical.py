@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, constraints, register_kl
 
 from vaekit.dist.core import SampleShape, centre, log_prob_parts, sum_event
 
@@ -79,3 +79,9 @@ def _(d: Categorical, x: Tensor) -> Tensor:
 @centre.register
 def _(d: Categorical) -> Tensor:
     return d.mode
+
+
+@register_kl(Categorical, Categorical)
+def _kl_categorical(q: Categorical, p: Categorical) -> Tensor:
+    log_q, log_p = q.logits.log_softmax(q._dim), p.logits.log_softmax(p._dim)
+    return sum_event((log_q.exp() * (log_q - log_p)).sum(q._dim), len(q.event_shape))
