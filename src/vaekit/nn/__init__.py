@@ -1,7 +1,7 @@
 """Plain networks ``[N, *] -> [N, *]``; they know nothing of distributions. Any ``torch.nn.Module`` will do in their place."""
 
 from vaekit.nn.conv import conv_decoder, conv_encoder
-from vaekit.nn.init import glorot_
+from vaekit.nn.init import glorot_, lecun_
 from vaekit.nn.masked import CausalTransformer
 from vaekit.nn.mlp import Flatten, Layer, mlp
 from vaekit.nn.resnet import ResidualBlock, resnet_decoder, resnet_encoder
@@ -15,6 +15,7 @@ __all__ = [
     "conv_decoder",
     "conv_encoder",
     "glorot_",
+    "lecun_",
     "mlp",
     "resnet_decoder",
     "resnet_encoder",
