@@ -56,6 +56,10 @@ def mismatched() -> Recipe:
 def words() -> Recipe:
     return Recipe(model(), rows(f=lambda x: x.astype(str)))
 
+def bits() -> Recipe:
+    q, px = heads.Bernoulli(4), heads.Bernoulli(6)
+    return Recipe(VAE(priors.Bernoulli(4), Conditional(nets.mlp(6, [], 4), q), Conditional(nets.mlp(4, [], 6), px)), rows())
+
 def needs(latent: int) -> Recipe:
     return fine()
 '''
@@ -228,6 +232,7 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "an empty data set": ("train mine.py:empty", nothing, "0|empty"),
     "a network for other data": ("train mine.py:narrow", nothing, r"6"),
     "latents of two sizes": ("train mine.py:mismatched", nothing, r"3"),
+    "discrete latents under the ELBO": ("train mine.py:bits", nothing, "Bernoulli has no reparameterised sample.*Relaxed, StraightThrough"),
     "words for numbers": ("train mine.py:words", nothing, "str|dtype|<U"),
     "data file cut short": (
         "train mnist:example --epochs 1",

@@ -14,9 +14,9 @@ from torch.distributions import Distribution, Independent
 
 from oracles import PPCA, LinearLadder
 from vaekit import VAE, Batch, Conditional, dist, heads, priors
-from vaekit.dist import Categorical
+from vaekit.dist import Categorical, OneHot
 from vaekit.errors import InputError
-from vaekit.evaluate import Latents, interpolate, leading, quantiles, spherical, straight, traverse
+from vaekit.evaluate import Latents, continuous, interpolate, leading, quantiles, spherical, straight, traverse
 from vaekit.models.core import LatentModel
 
 T = torch.linspace(0, 1, 5, dtype=torch.float64)
@@ -146,21 +146,22 @@ class Fixed(nn.Module):
 
     def __init__(self, make: type) -> None:
         super().__init__()
-        self.make, self.logits = make, nn.Parameter(torch.zeros(4, 3) if make is Categorical else torch.zeros(3))
+        self.make, self.logits = make, nn.Parameter(torch.zeros(4, 3) if make in (Categorical, OneHot) else torch.zeros(3))
 
     def forward(self, x: Tensor | None = None) -> Distribution:
         logits = self.logits if x is None else self.logits.expand(len(x), *self.logits.shape)
         return Independent(TorchBernoulli(logits=logits), 1) if self.make is TorchBernoulli else self.make(logits)
 
 
-@pytest.mark.parametrize("make", [dist.Bernoulli, Categorical, TorchBernoulli])
+@pytest.mark.parametrize("make", [dist.Bernoulli, Categorical, OneHot, TorchBernoulli])
 def test_discrete_latents_are_refused(make: type) -> None:
     decoder = Conditional(nn.Linear(3, 4), heads.Bernoulli(4))
     model = VAE(Fixed(make), Fixed(make), decoder)
     decoder.register_forward_pre_hook(lambda module, inputs: inputs[0].float())  # class numbers are integers
     x = Batch(torch.zeros(1, 4))
-    with pytest.raises(InputError, match=r"level 0: q\(z \| x\) is .*(Bernoulli|Categorical).*, whose values are discrete"):
+    with pytest.raises(InputError, match=r"level 0: q\(z \| x\) is .*(Bernoulli|Categorical|OneHot).*, whose values are discrete"):
         interpolate(model, x, x)
+    assert not continuous(model)
     with pytest.raises(InputError, match=r"level 0: p\(z\) is .*, whose values are discrete"):
         traverse(model, dimensions=[0], values=quantiles(3))
 
@@ -173,6 +174,7 @@ def flow_model() -> LatentModel:
 
 def test_a_flow_as_prior_has_interpolations_in_z_and_no_traversals() -> None:
     model, x0, x1 = flow_model(), Batch(torch.zeros(1, 4)), Batch(torch.ones(1, 4))
+    assert continuous(model)
     torch.testing.assert_close(interpolate(model, x0, x1, steps=3).z[0][0, 1], 0.5 * (model.embed(x0) + model.embed(x1))[0])
     with pytest.raises(InputError, match=r"level 0: p\(z\) is NormalizingFlow, which has no standard deviation"):
         traverse(model, dimensions=[0], values=quantiles(3))

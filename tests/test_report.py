@@ -68,3 +68,14 @@ def test_any_shape_and_number_of_rows(tmp_path: Path, shape: tuple[int, ...], he
     text = written(tmp_path, model.double() if double else model, DataSet("toy", train=split, test=split))
     assert note in text and (rows == 12 or "collapsed" not in text)
     assert (tmp_path / "figures" / "manifold.png").is_file() == (shape[0] in (1, 3) and len(shape) == 3)
+
+
+def test_discrete_latents_have_no_interpolations(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    q, px = heads.Bernoulli(3), heads.Bernoulli((1, 4, 4))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, q.features))
+    model = VAE(priors.Bernoulli(3), Conditional(encoder, q, event_dim=3), Conditional(nn.Linear(3, px.features), px))
+    split = Split(torch.rand(12, 1, 4, 4).round())
+    written(tmp_path, model, DataSet("toy", train=split, test=split))
+    assert {"samples", "reconstructions"} <= {p.stem for p in (tmp_path / "figures").iterdir()}
+    assert not (tmp_path / "figures" / "interpolations.png").exists()

@@ -55,6 +55,18 @@ def test_each_term_has_a_panel_with_its_splits_and_the_bound_comes_first() -> No
     assert found["rate_10"].get_title("left") == "rate_10: log q(z) − log p(z), level 10"
 
 
+def test_what_says_nothing_has_no_panel_and_a_note() -> None:
+    bound = [-3.0, NAN, -2.0]
+    metrics = {"step": [1.0, 2.0, 3.0], "train/bound": bound, "train/lr": [1e-3, NAN, 1e-3], "train/surrogate": [3.0, NAN, 2.0]}
+    figure = curves(metrics)
+    assert list(panels(figure)) == ["bound"] and figure.get_supxlabel() == "not drawn: lr = 0.001 throughout, surrogate = −bound"
+    moving = curves(metrics | {"train/lr": [1e-3, NAN, 5e-4], "train/surrogate": [3.0, NAN, 1.5]})
+    assert list(panels(moving)) == ["bound", "surrogate", "lr"] and not moving.get_supxlabel()
+    half = curves(metrics | {"valid/bound": [-4.0, -4.0, -3.0], "valid/surrogate": [4.0, 4.0, 2.9]})  # in one split only
+    assert "surrogate" in panels(half)
+    assert list(panels(curves({"step": [1.0, 2.0], "train/lr": [1e-3, 1e-3]}))) == ["lr"]  # all there is
+
+
 def test_axes_have_units() -> None:
     metrics = {"epoch": [1.0, 2.0]} | {f"train/{t}": [1.0, 2.0] for t in ("bound", "kl_3", "nll_bpd", "log_w", "lr", "grad_norm", "beta")}
     units = {term: axes.get_ylabel() for term, axes in panels(curves(metrics)).items()}

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from vaekit.errors import InputError
-from vaekit.viz import manifold, pairs, png, save_png, sheet, strips
+from vaekit.viz import manifold, pairs, png, save_png, sheet, strips, traversals
 
 MAGENTA = (255, 0, 255)
 BLUE = (0, 114, 178)
@@ -182,6 +182,30 @@ def test_strips_frame_the_data_at_both_ends() -> None:
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["data", "data"]
     assert axes.get_xticks() == pytest.approx([wide / 2 + 1, array.shape[1] - wide / 2 - 2], abs=1)
+
+
+def test_traversals_have_a_row_per_dimension_and_a_column_per_value() -> None:
+    frames = levels(6, 1, 8, 8).unflatten(0, (2, 3))
+    figure = traversals(frames, values=[-2.0, 0.04, 1.25], names=["z[3], 1.2 nats", "z[0] $x_1$"])
+    array, axes = shown(figure), figure.axes[0]
+    scale = (array.shape[1] - 3) // 3 // 8
+    for r in range(2):
+        for s in range(3):
+            top, left = r * (8 * scale + 3) + 3, s * (8 * scale + 3) + 3
+            assert (array[top : top + 8 * scale : scale, left : left + 8 * scale : scale] == rgb(frames[r, s])).all()
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["−2.0σ", "0", "+1.2σ"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["z[3], 1.2 nats", "z[0] $x_1$"]
+    assert axes.get_yticks()[0] < axes.get_yticks()[1]  # the first row is on top: rows count downwards
+    png(figure)
+    narrow = traversals(levels(20, 1, 28, 20).unflatten(0, (1, 20)), values=torch.linspace(-2, 2, 20), names=["z"])
+    ticks = narrow.axes[0].get_xticklabels()
+    assert 5 <= len(ticks) < 20 and ticks[0].get_text() == "−2.0σ"  # as many as have room
+
+
+@pytest.mark.parametrize(("values", "names"), [([0.0], ["a"]), ([0.0, 1.0], ["a", "b"])])
+def test_traversals_say_what_does_not_match(values: list[float], names: list[str]) -> None:
+    with pytest.raises(InputError, match=rf"1 rows of 2 frames need 1 names and 2 values; there are {len(names)} and {len(values)}"):
+        traversals(levels(2, 1, 4, 4).unflatten(0, (1, 2)), values=values, names=names)
 
 
 def test_manifold_has_z1_to_the_right_and_z2_upwards() -> None:

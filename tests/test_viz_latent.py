@@ -221,6 +221,15 @@ def test_bars_fall_and_the_unused_ones_differ() -> None:
     assert [t.get_text() for t in box.get_texts()] == ["2 above 0.01 nats", "3 at most that", "threshold, 0.01 nats"]
 
 
+@pytest.mark.parametrize("d", [1, 2, 9, 30])
+def test_bars_stand_in_the_middle(d: int) -> None:
+    axes = kl_bars([1.0] * d, threshold=0.01).axes[0]
+    low, high = axes.get_xlim()
+    left, right = axes.patches[0].get_x(), axes.patches[d - 1].get_x() + axes.patches[d - 1].get_width()
+    assert left - low == pytest.approx(high - right) and left > low
+    assert high - low == pytest.approx(max(d, 10) + 0.6)
+
+
 def test_hundreds_of_dimensions_are_quick_and_ranked() -> None:
     kl = np.random.default_rng(0).gamma(0.3, size=600)
     figure = kl_bars(kl, threshold=0.1)

@@ -42,6 +42,8 @@ def curves(metrics: Mapping[str, Sequence[float]], *, title: str | None = None) 
     Early values far from the rest would squash it: where the whole range is over 4 times that of the late values (the last 90% of each
     curve, without its outermost 1%), the panel shows the late range and a note says what lies beyond.
 
+    A learning rate that never changes and a surrogate that is minus the bound throughout have no panel; a note says so.
+
     Args:
         metrics: columns of equal length. ``step`` or else ``epoch`` is the x axis; ``split/term`` (``train/bound``, ``valid/log_px``,
             ``train/lr``) is a curve, NaN where it was not logged; other columns, and curves never logged, are left out.
@@ -75,18 +77,19 @@ def curves(metrics: Mapping[str, Sequence[float]], *, title: str | None = None) 
             terms.setdefault(term, {})[split] = y[order]
     if not terms:
         raise InputError(f"curves needs a column split/term with a value, such as train/bound; the columns are {_listed(metrics)}; log one")
-    names = sorted(terms, key=_rank)
+    spared = _spared(terms)
+    names = sorted((term for term in terms if term not in spared), key=_rank)
     shown, left_out = names[:_MOST_PANELS], names[_MOST_PANELS:]
     splits = list(dict.fromkeys([s for s in _STYLES if any(s in terms[t] for t in shown)] + [s for t in shown for s in terms[t]]))
     if title is None:
         title = f"{' and '.join(splits)}: each term over {len(x):,} logged {axis}{'s' if len(x) != 1 else ''}"
         title = title[0].upper() + title[1:]
     with styled():
-        return _draw(x[order], axis, {t: terms[t] for t in shown}, splits, title, left_out)
+        return _draw(x[order], axis, {t: terms[t] for t in shown}, splits, title, _note(spared, left_out))
 
 
 def _draw(
-    x: NDArray[np.float64], axis: str, terms: dict[str, dict[str, NDArray[np.float64]]], splits: list[str], title: str, left_out: list[str]
+    x: NDArray[np.float64], axis: str, terms: dict[str, dict[str, NDArray[np.float64]]], splits: list[str], title: str, note: str
 ) -> Figure:
     n = len(terms)
     columns = 1 if n == 1 else 2 if n <= 4 else 3
@@ -112,13 +115,32 @@ def _draw(
             axes.set_xlabel(axis)
             axes.tick_params(axis="x", labelbottom=True)
     handles = [Line2D([], [], color=_style(s, splits)[0], linestyle=_style(s, splits)[1], linewidth=1.6) for s in splits]
-    legend = figure.legend(handles, [shorten(s, 24) for s in splits], loc="outside lower center", ncols=min(len(splits), 4))
+    labels = [shorten(s, 24) for s in splits]
+    legend = figure.legend(handles, labels, loc="outside lower right" if note else "outside lower center", ncols=min(len(splits), 4))
     for text in legend.get_texts():
         text.set_parse_math(False)
     put_title(figure, title)
-    if left_out:
-        put_note(figure, f"{len(left_out)} more terms not drawn: {', '.join(left_out)}")
+    if note:
+        put_note(figure, note, spare=sum(text_width(label, size=8.5) + 60 for label in labels[:4]))  # beside the legend
     return figure
+
+
+def _spared(terms: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> dict[str, str]:
+    """Terms whose panel would say nothing, each with what it would say: a constant learning rate, a surrogate that mirrors the bound."""
+    found = {}
+    rates = [y[np.isfinite(y)] for y in terms.get("lr", {}).values()]
+    if rates and len(terms) > 1 and len(np.unique(np.concatenate(rates))) == 1:
+        found["lr"] = f"lr = {rates[0][0]:g} throughout"
+    bound, surrogate = terms.get("bound", {}), terms.get("surrogate", {})
+    mirrors = (np.allclose(-surrogate[split], bound[split], rtol=1e-6, atol=0, equal_nan=True) for split in bound)
+    if surrogate and bound.keys() == surrogate.keys() and all(mirrors):
+        found["surrogate"] = "surrogate = −bound"
+    return found
+
+
+def _note(spared: Mapping[str, str], left_out: Sequence[str]) -> str:
+    more = [f"{len(left_out)} more terms not drawn: {', '.join(left_out)}"] if left_out else []
+    return "; ".join([*([f"not drawn: {', '.join(spared.values())}"] if spared else []), *more])
 
 
 def _line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], colour: str, line: _Dashes) -> None:

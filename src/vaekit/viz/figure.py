@@ -138,9 +138,9 @@ def put_title(figure: Figure, title: str) -> None:
     figure.suptitle(text, x=0.012, ha="left", fontsize=10.5, parse_math=False)
 
 
-def put_note(figure: Figure, note: str) -> None:
-    """What the figure leaves out, small, at the foot."""
-    text = wrapped(note, figure.get_figwidth() * DPI - 24, size=8)
+def put_note(figure: Figure, note: str, *, spare: float = 0) -> None:
+    """What the figure leaves out, small, at the foot; the last ``spare`` pixels of the line stay free."""
+    text = wrapped(note, figure.get_figwidth() * DPI - 24 - spare, size=8)
     figure.supxlabel(text, x=0.012, ha="left", fontsize=8, color=GREY, parse_math=False)
 
 

@@ -136,7 +136,8 @@ def kl_bars(kl: Tensor | ArrayLike, *, threshold: float, title: str | None = Non
             handles.insert(0, Patch(color=BLUE))
             names.insert(0, f"{used} above {threshold:g} nats")
         put_legend(axes, handles, names, beside=False)
-        axes.set_xlim(-0.8, max(d, 10) - 0.2)
+        middle, half = (d - 1) / 2, max(d, 10) / 2 + 0.3  # a few bars stand in the middle and are no wider than ten would be
+        axes.set_xlim(middle - half, middle + half)
         axes.set_ylabel("KL per dimension (nats)")
         if d <= 40:
             axes.set_xticks(at, [str(i) for i in order], fontsize=8 if d <= 25 else 6.5)
