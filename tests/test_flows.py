@@ -137,6 +137,18 @@ def test_householder_is_a_reflection() -> None:
     torch.testing.assert_close(dist.Householder(torch.zeros(D)).forward(torch.ones(D))[0], torch.ones(D))
 
 
+def test_householder_posterior_is_a_gaussian_with_a_full_covariance() -> None:
+    head = heads.Householder(3, flows=2).double()
+    h, z = randn(7, head.features), randn(7, 3)
+    q = head(h)
+    for i in range(7):
+        eye = torch.eye(3, dtype=f64)
+        first, second = (eye - 2 * torch.outer(v, v) / (v @ v) for v in (h[i, 6:9] + eye[0], h[i, 9:] + eye[0]))
+        factor = second @ first @ (0.5 * h[i, 3:6]).exp().diag()
+        exact = MultivariateNormal(second @ first @ h[i, :3], factor @ factor.mT)
+        torch.testing.assert_close(q.log_prob(z)[i], exact.log_prob(z[i]))
+
+
 def test_orthonormal_columns_are_smooth_where_lapack_s_change_their_sign() -> None:
     path = torch.stack([torch.tensor([[e, 0.3], [1.0, 0.2], [0.5, -2.0]], dtype=f64) for e in (-1e-6, 1e-6)])
     q = dist.orthonormal(path)
@@ -198,7 +210,7 @@ def test_householder_sylvester_has_its_reflections_product_as_q() -> None:
 
 
 def test_iaf_is_autoregressive_and_sees_its_context() -> None:
-    """dz_T / dz_0 of each step is triangular, in opposite orders, and one pass gives a sample: no loop over dimensions."""
+    """dz_T / dz_0 of each step is triangular, in opposite orders; a sample takes one pass through each network, a density D."""
     head = POSTERIORS["iaf_head"](6, 4).head.double()
     q = head(randn(head.features))
     assert isinstance(q, NormalizingFlow)
@@ -207,6 +219,13 @@ def test_iaf_is_autoregressive_and_sees_its_context() -> None:
         jacobian = torch.autograd.functional.jacobian(step, randn(4))
         other = jacobian.triu(1) if order == 1 else jacobian.tril(-1)
         assert (other == 0).all() and (jacobian != 0).sum() == 10
+    passes: list[int] = []
+    for step in head.transform.transforms:
+        step.hyper.register_forward_hook(lambda *_: passes.append(1))
+    z, _ = dist.draw(q, torch.Size((3,)))
+    assert len(passes) == 2
+    q.log_prob(z)
+    assert len(passes) >= 2 + 2 * 4
     h = randn(head.features)
     moved = h.clone()
     moved[-1] += 1

@@ -32,6 +32,7 @@ from vaekit.objectives import (
     IWAE,
     NVIL,
     REINFORCE,
+    RWS,
     STL,
     VIMCO,
     Beta,
@@ -42,6 +43,7 @@ from vaekit.objectives import (
     LeaveOneOut,
     Linear,
     RunningMean,
+    WakeSleep,
 )
 from vaekit.priors import StandardNormal
 from vaekit.types import Batch
@@ -59,6 +61,9 @@ OBJECTIVES = {
     "reinforce-running-mean": lambda: REINFORCE(baseline=RunningMean()),
     "nvil-2": lambda: NVIL(nn.Linear(4, 1, dtype=torch.float64), 2),
     "vimco-5": lambda: VIMCO(5),
+    "wake-sleep": lambda: WakeSleep(),
+    "rws-5": lambda: RWS(5),
+    "rws-5-both-phases": lambda: RWS(5, sleep_phi=True),
 }
 
 

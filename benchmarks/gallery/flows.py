@@ -95,7 +95,7 @@ def energies() -> None:
 
 # --- the paired run ---------------------------------------------------------------------------------------------------------------------
 
-EPOCHS = 1 if quick else 20
+EPOCHS, MORE = (1, 1) if quick else (30, 12)  # of the Gaussian alone; of each posterior from there on
 LATENT = 4 if quick else 20
 HIDDEN = 16 if quick else 300
 SAMPLES = 2 if quick else 16
@@ -112,8 +112,8 @@ POSTERIORS: dict[flows.Posterior, tuple[str, int]] = {
 }
 
 
-def recipe(posterior: flows.Posterior) -> Recipe:
-    plan = flows.mnist(posterior, flows=POSTERIORS[posterior][1], latent=LATENT, hidden=HIDDEN, epochs=EPOCHS)
+def recipe(posterior: flows.Posterior, epochs: int) -> Recipe:
+    plan = flows.mnist(posterior, flows=POSTERIORS[posterior][1], latent=LATENT, hidden=HIDDEN, epochs=epochs)
     if not quick:
         return plan
 
@@ -124,12 +124,22 @@ def recipe(posterior: flows.Posterior) -> Recipe:
     return replace(plan, data=few)
 
 
-def bounds(posterior: flows.Posterior) -> list[float]:
+def branch(posterior: flows.Posterior, gaussian: nn.Module) -> Recipe:
+    """The recipe with the weights of the Gaussian that was trained before: the flows, the identity still, change nothing at first."""
+    plan = recipe(posterior, MORE)
+    shapes = plan.model.state_dict()
+    with torch.no_grad():
+        for name, value in gaussian.state_dict().items():
+            shapes[name][: len(value)] = value  # the last layer has more rows, which are 0
+    return plan
+
+
+def bounds(posterior: flows.Posterior, gaussian: nn.Module) -> list[float]:
     """The test bound of every image, each the mean of log w over its samples."""
-    model = trained(f"flows-{posterior}", lambda: recipe(posterior)).model
+    model = trained(f"flows-{posterior}", lambda: branch(posterior, gaussian)).model
 
     def measure() -> list[float]:
-        return [round(value, 4) for value in per_image(model, recipe(posterior)).tolist()]
+        return [round(value, 4) for value in per_image(model, recipe(posterior, MORE)).tolist()]
 
     return once(f"flows-{posterior}-bounds", measure)
 
@@ -145,7 +155,8 @@ def figure(values: Tensor) -> dict[str, Any]:
 
 
 def paired() -> None:
-    found = {name: torch.tensor(bounds(name), dtype=torch.float64) for name in POSTERIORS}
+    gaussian = trained("flows-start", lambda: recipe("gaussian", EPOCHS)).model
+    found = {name: torch.tensor(bounds(name, gaussian), dtype=torch.float64) for name in POSTERIORS}
     gains = {name: figure(found[name] - found["gaussian"]) for name in POSTERIORS if name != "gaussian"}
     write(
         "gallery/flows",
@@ -153,7 +164,7 @@ def paired() -> None:
         seed=0,
         settings={
             "recipe": "flows:mnist",
-            "epochs": EPOCHS,
+            "epochs": [EPOCHS, MORE],
             "latent": LATENT,
             "hidden": HIDDEN,
             "flows": {name: count for name, (_, count) in POSTERIORS.items()},
@@ -162,7 +173,11 @@ def paired() -> None:
         },
         figures={f"nelbo_{name}": figure(-values) for name, values in found.items()}
         | {f"gain_{name}": gain for name, gain in gains.items()}
-        | {f"flows_{name}": {"value": count, "error": None, "unit": "flows"} for name, (_, count) in POSTERIORS.items() if count},
+        | {f"flows_{name}": {"value": count, "error": None, "unit": "flows"} for name, (_, count) in POSTERIORS.items() if count}
+        | {
+            "epochs_before": {"value": EPOCHS, "error": None, "unit": "epochs"},
+            "epochs_after": {"value": MORE, "error": None, "unit": "epochs"},
+        },
     )
     canvas = blank(700, 300, constrained=True)
     with styled():

@@ -13,7 +13,7 @@ from vaekit.dist.optimal import OptimalGaussian
 from vaekit.dist.point import Point
 from vaekit.dist.quantised import Certain, Quantised
 from vaekit.dist.relaxed import BinConcrete, Concrete, relaxed
-from vaekit.dist.transforms import Householder, Planar, Radial, Reversal, Shift, Sylvester, Triangular, orthonormal
+from vaekit.dist.transforms import Householder, Planar, Radial, Reversal, Sylvester, Triangular, orthonormal
 
 __all__ = [
     "Bernoulli",
@@ -37,7 +37,6 @@ __all__ = [
     "Quantised",
     "Radial",
     "Reversal",
-    "Shift",
     "Sylvester",
     "Transform",
     "Triangular",

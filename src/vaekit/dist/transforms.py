@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 
 from vaekit.dist.flow import Invertible
 
-__all__ = ["Householder", "Planar", "Radial", "Reversal", "Shift", "Sylvester", "Triangular", "orthonormal"]
+__all__ = ["Householder", "Planar", "Radial", "Reversal", "Sylvester", "Triangular", "orthonormal"]
 
 LOG_E_MINUS_1 = math.log(math.e - 1)
 ITERATIONS = 100  # bisection alone would need about 60
@@ -179,24 +179,6 @@ class Reversal(Invertible):
 
     def inverse(self, y: Tensor) -> Tensor:
         return y.flip(-1)
-
-
-class Shift(Invertible):
-    """y = z + by.
-
-    >>> Shift(torch.tensor([1.0, 2.0])).forward(torch.zeros(2))
-    (tensor([1., 2.]), tensor(0.))
-    """
-
-    def __init__(self, by: Tensor) -> None:
-        self.by = by
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        y = z + self.by
-        return y, y.new_zeros(y.shape[:-1])
-
-    def inverse(self, y: Tensor) -> Tensor:
-        return y - self.by
 
 
 class Triangular(Invertible):

@@ -3,7 +3,8 @@ r"""Heads for normalising-flow posteriors: a diagonal Gaussian and the parameter
 h = (mu, log sigma^2, parameters of flow 1, of flow 2, ...). At h = 0 each is the standard normal distribution: the flow starts as the
 identity, so that training starts as with a `Gaussian` and a flow has to earn what it does.
 What the identity leaves open (the direction that a planar flow looks along, ...) is set by fixed numbers that are added to h, different for
-each flow: at exactly 0 the derivatives of several flows would vanish, and all flows would be alike.
+each flow: at exactly 0 the derivatives of several flows would vanish, and all flows would be alike. A last layer of the usual random
+weights starts away from h = 0, with transforms that differ from one x to the next; set its rows for the flows to 0 to start there.
 """
 
 from __future__ import annotations
@@ -111,19 +112,10 @@ class Radial(FlowHead):
         return [dist.Radial(at + self.toward[flow], a.squeeze(-1), g.squeeze(-1))]
 
 
-class Householder(Head):
-    r"""N(mu, H_T ... H_1 diag(sigma^2) H_1 ... H_T) by `dist.Householder` reflections: a full covariance, at no cost in density.
+class Householder(FlowHead):
+    """`dist.Householder` reflections: D numbers each. A Gaussian stays one, with a full covariance at no cost in density.
 
-    h = (mu, log sigma^2, v_1, ..., v_T). In the paper the reflections carry mu with them, N(H mu, .): the same distributions, but
-    an encoder then has to undo a rotation that differs from one x to the next, and learns late. Here mu comes after them. Each v is added
-    to an axis; at h = 0 the reflections change signs, which a Gaussian around 0 does not notice.
-
-    Args:
-        latent: D.
-        flows: number of reflections.
-
-    Raises:
-        InputError: no flow.
+    v is added to an axis, the same for two flows in a row: at h = 0 they undo each other. The last of an odd number changes a sign.
 
     >>> Householder(3, flows=4).features
     18
@@ -132,14 +124,11 @@ class Householder(Head):
     axes: Tensor
 
     def __init__(self, latent: int, *, flows: int) -> None:
-        super().__init__(latent, parts=2 + at_least("Householder", "flows", flows, 1))
-        self.flows = flows
+        super().__init__(latent, flows, latent)
         self.register_buffer("axes", torch.eye(latent), persistent=False)
 
-    def distribution(self, h: Tensor) -> Distribution:
-        loc, log_variance, *vectors = self.split(h, 2 + self.flows)
-        reflections = [dist.Householder(v + self.axes[k % self.size]) for k, v in enumerate(vectors)]
-        return Flow(DiagGaussian(torch.zeros_like(loc), 0.5 * log_variance), [*reflections, dist.Shift(loc)])
+    def transforms(self, flow: int, h: Tensor) -> Sequence[Transform]:
+        return [dist.Householder(h + self.axes[flow // 2 % self.size])]
 
 
 def triangular(h: Tensor, m: int) -> dist.Triangular:
