@@ -17,6 +17,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from matplotlib.artist import Artist
 from torch import Tensor, nn
 
 from benchmarks.gallery import common
@@ -187,15 +188,16 @@ def exact(model: VAE, x: Batch, z: Tensor, mass: Tensor, k: int) -> Tensor:
 def largest_z(key: str, oracle: Callable[[], tuple[VAE, Batch, Tensor, Tensor]]) -> dict[str, float]:
     """The largest |z| of a mean gradient's entries against the exact gradient; samples are 2 where the estimator takes 10."""
     model, x, z, mass = oracle()
-    make = {
+    with_two: dict[str, Callable[[], Objective]] = {
         "sgvb_mc_10": partial(ELBO, 2, closed_form=False),
         "sgvb_kl_10": partial(ELBO, 2, closed_form=True),
         "reinforce_loo_10": partial(REINFORCE, 2, baseline=LeaveOneOut()),
         "iwae_10": partial(IWAE, 2),
         "dreg_10": partial(DReG, 2),
         "vimco_10": partial(VIMCO, 2),
-    }.get(key, lambda: ESTIMATORS[key][1](nn.Linear(x.x.shape[1], 1, dtype=torch.float64)))
-    objective = make()
+    }
+    baseline = nn.Linear(x.x.shape[1], 1, dtype=torch.float64)
+    objective = with_two[key]() if key in with_two else ESTIMATORS[key][1](baseline)
     many = Batch(x.x.repeat(100, 1))
     objective.train()(model, many)  # so that a baseline has something to remember
     want = exact(model, x, z, mass, 2 if key in ("iwae_10", "dreg_10", "vimco_10") else 1)
@@ -239,9 +241,9 @@ def snr_figure(snr: Mapping[str, list[float]], errors: Mapping[str, list[float]]
     with styled():
         canvas = blank(460, 330, constrained=True)
         axes = canvas.subplots()
-        handles = []
+        handles: list[Artist] = []
         for name, colour in (("IWAE", ORANGE), ("DReG", BLUE)):
-            handles.append(axes.errorbar(SAMPLES, snr[name], yerr=errors[name], color=colour, marker="o", markersize=4))
+            handles += axes.errorbar(SAMPLES, snr[name], yerr=errors[name], color=colour, marker="o", markersize=4)[:1]
         axes.axhline(floor, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -299,8 +301,8 @@ def main() -> None:
         name: [common.once(f"estimators/snr-{name}-{k}", partial(moments, trained, make(k), SWEEP))["encoder"] for k in SAMPLES]
         for name, make in (("IWAE", IWAE), ("DReG", DReG))
     }
-    for name, rows in ks.items():
-        for k, m in zip(SAMPLES, rows, strict=True):
+    for name, sweep in ks.items():
+        for k, m in zip(SAMPLES, sweep, strict=True):
             figures[f"snr_{name.lower()}_{k}"] = figure(m["snr"], m["snr_se"], "ratio")
     figures["snr_floor"] = figure(math.sqrt(2 / (math.pi * DRAWS)), None, "ratio")
     common.picture("estimators-cost", cost_figure(costs, snrs))
