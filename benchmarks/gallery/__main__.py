@@ -93,12 +93,13 @@ def _origin(name: str, record: Record) -> str:
 
 
 def pages() -> dict[str, str]:
-    """File name -> text of every page, the index too."""
+    """File name -> text of every page whose records are there, and of the index."""
     records = read()
     templates = {path.stem: path.read_text(encoding="utf-8") for path in HERE.glob("*.md")}
     if lost := [name for name in templates if name not in ORDER]:
         raise SystemExit(f"{lost[0]}.md has no place in ORDER")
-    names = [name for name in ORDER if name in templates]
+    measured = {name for name, text in templates.items() if all(place["record"] in records for place in _PLACE.finditer(text))}
+    names = [name for name in ORDER if name in measured]
     titles = {name: templates[name].partition("\n")[0].removeprefix("# ") for name in names}
     index = [INTRODUCTION, "```{toctree}", ":hidden:", "", *names, "```", "", *(f"- [{titles[name]}]({name}.md)" for name in names), ""]
     return {f"{name}.md": render(templates[name], records) for name in names} | {"index.md": "\n".join(index)}
