@@ -32,11 +32,10 @@ def glorot_(module: M) -> M:
 
 
 def lecun_(module: M) -> M:
-    r"""Weights of all linear and convolution layers from N(0, 1 / n_in), truncated at two standard deviations. In place.
+    r"""Weights of all linear and convolution layers from N(0, 1 / n_in), truncated at two standard deviations; biases 0. In place.
 
     n_in is the channels that come in times the positions of the kernel, for transposed convolutions too. LeCun et al., "Efficient
-    BackProp", 1998; the default of Sonnet. torch's own default has a third of the variance. Biases stay as they are: with biases of 0 an
-    input of zeros, such as the middle code of `FSQ`, would leave every ReLU after it at 0 and without a gradient.
+    BackProp", 1998; the default of Sonnet. torch's own default has a third of the variance.
 
     >>> import torch
     >>> _ = torch.manual_seed(0)
@@ -48,4 +47,6 @@ def lecun_(module: M) -> M:
             n = m.in_features if isinstance(m, nn.Linear) else m.in_channels // m.groups * math.prod(m.kernel_size)
             std = 1 / math.sqrt(n)
             nn.init.trunc_normal_(m.weight, std=std, a=-2 * std, b=2 * std)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
     return module

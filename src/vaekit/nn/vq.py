@@ -6,6 +6,8 @@ its initialisation: from torch's default, of a third of the variance, the codebo
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from vaekit.errors import InputError
@@ -90,8 +92,9 @@ def vq_decoder(dimensions: int, shape: Shape, *, hidden: int = 128, residual: in
     torch.Size([2, 3, 32, 32])
     """
     _check("vq_decoder", shape, hidden, dimensions, residual, parts)
+    first = nn.Conv2d(dimensions, hidden, 3, padding=1)
     net = nn.Sequential(
-        nn.Conv2d(dimensions, hidden, 3, padding=1),
+        first,
         *(Residual(hidden, residual) for _ in range(blocks)),
         nn.ReLU(),
         nn.ConvTranspose2d(hidden, hidden // 2, 4, stride=2, padding=1),
@@ -99,7 +102,9 @@ def vq_decoder(dimensions: int, shape: Shape, *, hidden: int = 128, residual: in
         nn.ConvTranspose2d(hidden // 2, parts * shape[0], 4, stride=2, padding=1),
         Shift(0.5),
     )
-    return lecun_(net)
+    lecun_(net)
+    nn.init.normal_(cast("nn.Parameter", first.bias), std=0.01)  # from 0, FSQ's middle code would leave every ReLU without a gradient
+    return net
 
 
 def _check(name: str, shape: Shape, hidden: int, *widths: int) -> None:
