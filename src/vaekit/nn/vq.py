@@ -102,8 +102,10 @@ def vq_decoder(dimensions: int, shape: Shape, *, hidden: int = 128, residual: in
         nn.ConvTranspose2d(hidden // 2, parts * shape[0], 4, stride=2, padding=1),
         Shift(0.5),
     )
+    bias = cast("nn.Parameter", first.bias)
+    drawn = bias.detach().clone()
     lecun_(net)
-    nn.init.normal_(cast("nn.Parameter", first.bias), std=0.01)  # from 0, FSQ's middle code would leave every ReLU without a gradient
+    bias.data.copy_(drawn)  # with biases of 0 too, FSQ's middle code, all zeros, would leave every ReLU without a gradient
     return net
 
 
