@@ -26,7 +26,7 @@ from vaekit.recipes import discrete
 from vaekit.recipes.core import Recipe
 from vaekit.viz.figure import Figure, blank, put_note, put_title, styled
 
-EPOCHS, TRIAL = (1, 1) if quick else (12, 2)
+EPOCHS, TRIAL = (1, 1) if quick else (8, 2)
 TRAIN, HELD_OUT = (400, 100) if quick else (50_000, 2000)
 SAMPLES = 5 if quick else 50
 RATES = (3e-3, 1e-3)

@@ -105,7 +105,7 @@ def energies() -> None:
 
 # --- the paired run ---------------------------------------------------------------------------------------------------------------------
 
-EPOCHS, MORE = (1, 1) if quick else (30, 12)  # of the Gaussian alone; of each posterior from there on
+EPOCHS, MORE = (1, 1) if quick else (12, 8)  # of the Gaussian alone; of each posterior from there on
 LR = 3e-4  # from there on, falling to 0: a step of the usual size changes a flow by more than the posterior is wide
 LATENT = 4 if quick else 20
 HIDDEN = 16 if quick else 300
@@ -115,7 +115,7 @@ POSTERIORS: dict[flows.Posterior, tuple[str, int]] = {
     "gaussian": ("diagonal Gaussian", 0),
     "planar": ("planar", 16),
     "radial": ("radial", 16),
-    "householder": ("Householder", 8),
+    "householder": ("Householder", 4),
     "orthogonal": ("orthogonal Sylvester", 4),
     "householder_sylvester": ("Householder Sylvester", 4),
     "triangular": ("triangular Sylvester", 4),
