@@ -274,6 +274,21 @@ def test_bound_is_the_discrete_elbo(row: Discrete, objective: nn.Module, trainin
         torch.testing.assert_close(loss.surrogate, -loss.bound)
 
 
+@rows
+@pytest.mark.parametrize("closed_form", [False, True])
+def test_the_surrogate_has_its_gradient_in_evaluation_mode_too(row: Discrete, closed_form: bool) -> None:
+    """`evaluate.gradient_moments` differentiates there: what it measures is the noise that training has."""
+    model, x = model_of(row), data()
+    objective, parameters = Relaxed(temperature=0.6, closed_form=closed_form), list(model.parameters())
+    found = []
+    for training in (True, False):
+        objective.train(training)
+        torch.manual_seed(0)
+        found.append(torch.autograd.grad(objective(model, Batch(x)).surrogate.mean(), parameters))
+    for trained, evaluated in zip(*found, strict=True):
+        assert torch.equal(trained, evaluated)
+
+
 def bias(objective: nn.Module, row: Discrete, n: int = 60, copies: int = 200) -> tuple[float, float, Tensor, Tensor]:
     """The mean gradient, over n batches of ``copies`` each, against the exact one: the largest z-score, the distance of the two, and
     both for the posterior's parameters alone."""

@@ -23,7 +23,8 @@ from vaekit.data import Split
 from vaekit.dist import Bernoulli, Categorical, closed_form_kl, draw
 from vaekit.errors import InputError
 from vaekit.models import VAE, Ladder, LatentModel, Rung
-from vaekit.objectives import ELBO, IWAE, NVIL, REINFORCE, STL, VIMCO, DReG, LeaveOneOut, Objective, RunningMean
+from vaekit.objectives import ELBO, IWAE, NVIL, REINFORCE, RWS, STL, VIMCO, DReG, LeaveOneOut, Objective, RunningMean
+from vaekit.quantise import Codebook, UniformCodes
 from vaekit.train import Training, fit
 from vaekit.types import Batch
 
@@ -410,6 +411,23 @@ def test_requests_that_cannot_be_met_say_why():
     with pytest.raises(InputError, match=r"NVIL\(decay=1.5\)"):
         NVIL(nn.Linear(5, 1), decay=1.5)
     assert torch.isfinite(DReG(3)(oracle.model(), batch(oracle)).bound).all()
+
+
+def test_quantised_latents_are_refused():
+    """Their sample has a gradient, so that DReG would weigh it by w^2 (1 / K of the right one); their log q = 0 has none, so that the
+    score of the encoder would be 0."""
+    codes = Codebook(4, 2)
+    decoder = Conditional(nn.Sequential(nn.Flatten(-2), nn.Linear(4, 5)), heads.Bernoulli(5), event_dim=2)
+    model = VAE(UniformCodes(codes, (2,)), Conditional(nn.Linear(5, 4), heads.Quantised(codes, (2,))), decoder)
+    ones = Batch(torch.ones(3, 5))
+    for objective in (STL(), DReG(3)):
+        with pytest.raises(InputError, match=r"^Quantised has no reparameterised sample.* use VQ\(\)$"):
+            objective(model, ones)
+    for objective in (REINFORCE(), NVIL(nn.Linear(5, 1)), VIMCO(3), RWS(3)):
+        with pytest.raises(InputError, match=r"^Quantised is certain of its codes.* never train the encoder: use VQ\(\)$"):
+            objective(model, ones)
+    with torch.no_grad():
+        assert model.infer(ones, reparam=False).log_w.shape == (1, 3)
 
 
 def test_a_posterior_that_scores_no_given_point_is_refused():

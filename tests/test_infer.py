@@ -329,3 +329,5 @@ def test_wrong_requests_say_why():
     ):
         with pytest.raises(InputError, match=match):
             make()
+    with torch.inference_mode(), pytest.raises(InputError, match=r"inference_mode\(\) is on .* use torch.no_grad\(\)"):
+        sample(fine, torch.zeros(1, 1, 2), draws=1)

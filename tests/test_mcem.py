@@ -116,6 +116,15 @@ def test_a_decoder_with_dropout_has_one_density_while_chains_move():
     assert model.training and decoder.training
 
 
+def test_chains_from_the_prior_move_no_statistics_of_the_decoder():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(5)
+    decoder = Conditional(nn.Sequential(nn.Linear(2, 5), norm), heads.Bernoulli(5))
+    model = VAE(priors.StandardNormal(2), nn.Identity(), decoder).train()
+    MCEM(4, 2, warmup=1)(model, numbered(torch.ones(4, 5)), 0)
+    assert int(norm.num_batches_tracked) == 1  # the pass that is differentiated, and no other
+
+
 def run(kind: str) -> tuple[VAE, DataSet, MCEM, Training]:
     torch.manual_seed(0)
     q, px = heads.Gaussian(2), heads.Gaussian(4)

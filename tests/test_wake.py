@@ -233,6 +233,37 @@ def test_shared_parameters_are_refused(name):
         objective(vamp, b)
 
 
+def normalised(decoder: nn.Module) -> VAE:
+    """With batch normalisation in the encoder."""
+    encoder = nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3), nn.Linear(3, 4))
+    return VAE(priors.StandardNormal(2), Conditional(encoder, heads.Gaussian(2)), Conditional(decoder, heads.GaussianOptimal(6)))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_looking_for_shared_parameters_moves_no_statistics(name):
+    torch.manual_seed(0)
+    model, b = normalised(nn.Linear(2, 6)), Batch(torch.rand(8, 6))
+    start = {key: t.clone() for key, t in model.state_dict().items()}
+    objective, after = OBJECTIVES[name](), []
+    for _ in range(2):  # only the first step looks
+        model.load_state_dict(start)
+        torch.manual_seed(1)
+        objective(model, b)
+        after.append({key: t.clone() for key, t in model.state_dict().items()})
+    assert all(torch.equal(t, after[1][key]) for key, t in after[0].items())
+    assert all(module.training for module in model.modules())
+
+
+def test_inference_mode_which_has_no_gradients_is_not_taken_for_a_look():
+    posterior = Conditional(nn.Linear(6, 4), heads.Gaussian(2))
+    shared = VAE(VampPrior(posterior, torch.rand(3, 6)), posterior, Conditional(nn.Linear(2, 6), heads.Bernoulli(6)))
+    objective, b = WakeSleep(), Batch(torch.rand(4, 6))
+    with torch.inference_mode():
+        objective.eval()(shared, b)  # as Trainer.validate does before Trainer.fit
+    with pytest.raises(InputError, match="is a parameter of both"):
+        objective.train()(shared, b)
+
+
 def test_a_ladder_with_a_learned_merge_is_refused():
     def gaussian(n: int, d: int) -> Conditional:
         return Conditional(nn.Linear(n, 2 * d), heads.Gaussian(d))

@@ -10,10 +10,11 @@ van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning"
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
-from vaekit.dist.core import SampleShape, sum_event
+from vaekit.dist.core import SampleShape, describe, draw, sum_event
+from vaekit.errors import InputError
 
 __all__ = ["Certain", "Listed", "Quantised"]
 
@@ -133,3 +134,17 @@ class Quantised(Certain):
         if not counts:
             return torch.zeros(self.batch_shape, dtype=a.dtype, device=a.device)
         return sum_event((a - b).square(), len(self.event_shape))
+
+
+@draw.register
+def _(d: Quantised, shape: Size, reparam: bool = True) -> tuple[Tensor, Tensor]:
+    if reparam:
+        z = d.rsample(shape)
+    elif not torch.is_grad_enabled():
+        z = d.sample(shape)
+    else:
+        raise InputError(
+            f"{describe(d)} is certain of its codes, so log q(z | x) = 0 has no gradient and this objective would never train the encoder: "
+            "use VQ()"
+        )
+    return z, d.log_prob(z)

@@ -87,8 +87,14 @@ def start(log_density: LogDensity, z: Tensor) -> State:
     """The state at z ``[K, B, D]``.
 
     Raises:
-        InputError: z has another shape; a log-density that has another, does not depend on z differentiably, or is not finite at z.
+        InputError: inference mode; z has another shape; a log-density that has another, does not depend on z differentiably, or is not
+            finite at z.
     """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "torch.inference_mode() is on and records no gradients, which a chain follows: use torch.no_grad(), "
+            "or Trainer(inference_mode=False)"
+        )
     if z.dim() != 3:
         raise InputError(f"positions of shape {list(z.shape)}: chains are [K, B, D]; Layout joins other events into one")
     state = _evaluated(log_density, z)

@@ -7,7 +7,8 @@ A gradient surrogate and a reported value are different numbers. An objective re
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Integral
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from vaekit.models.core import LatentModel
 from vaekit.objectives.schedules import Schedule
 from vaekit.types import Batch
 
-__all__ = ["Loss", "Objective", "samples", "terms"]
+__all__ = ["Loss", "Objective", "evaluating", "samples", "terms"]
 
 
 class Loss(NamedTuple):
@@ -58,6 +59,18 @@ def terms(log_px: Tensor, rate: Tensor) -> dict[str, Tensor]:
     """
     rates = rate.detach().mean(0)
     return {"log_px": log_px.detach().mean(0)} | {f"rate_{n}": rates[:, n] for n in range(rates.shape[-1])}
+
+
+@contextmanager
+def evaluating(model: LatentModel) -> Iterator[None]:
+    """The model in evaluation mode: no dropout, no statistics of the batch, and none that move; its modes are put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def samples(objective: str, k: object) -> int:

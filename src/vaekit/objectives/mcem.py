@@ -11,9 +11,6 @@ Wei and Tanner, "A Monte Carlo implementation of the EM algorithm", JASA 1990; K
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
@@ -23,7 +20,7 @@ from vaekit.infer.core import Kernel, Layout, start
 from vaekit.infer.hmc import HMC
 from vaekit.infer.target import log_posterior, scored
 from vaekit.models.core import LatentModel, from_p
-from vaekit.objectives.core import Loss, Objective
+from vaekit.objectives.core import Loss, Objective, evaluating
 from vaekit.types import Batch
 
 __all__ = ["MCEM"]
@@ -138,7 +135,7 @@ class MCEM(Objective):
 
     def _fresh(self, model: LatentModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """New chains ``[1, B, D]`` from the prior, after the warm-up; acceptance and step size."""
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model):
             levels, _ = model.unroll(from_p(1, batch.size))
         layout = Layout.of([level.z for level in levels])
         if layout != self.layout:
@@ -153,7 +150,7 @@ class MCEM(Objective):
         def log_density(z: Tensor) -> Tensor:
             return density(self.layout.split(z))
 
-        with torch.no_grad(), _evaluating(model):
+        with torch.no_grad(), evaluating(model):  # a chain needs one density
             state = start(log_density, z)
             for _ in range(n):
                 state, info = self.kernel.step(log_density, state, epsilon, one)
@@ -164,15 +161,3 @@ class MCEM(Objective):
 
 def _part(batch: Batch, chosen: Tensor) -> Batch:
     return Batch(*(None if t is None else t[chosen] for t in batch))  # type: ignore[arg-type]
-
-
-@contextmanager
-def _evaluating(model: LatentModel) -> Iterator[None]:
-    """A chain needs one density: no dropout, no statistics of the batch."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -18,6 +18,7 @@ from torch.distributions import Distribution
 from torch.nn.modules.dropout import _DropoutNd
 
 from vaekit import bounds
+from vaekit.dist import Quantised, describe
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel, Level, Pick, Trace, from_q
 from vaekit.objectives.core import Loss, Objective, samples, terms
@@ -62,7 +63,7 @@ class STL(Objective):
         self.k = samples("STL", k)
 
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
-        t = model.infer(batch, self.k)
+        t = _reparameterised(model.infer(batch, self.k))
         log_px, rate = t.log_px, t.rate
         log_w = log_px - rate.sum(-1)
         score = _held(model, batch, t).log_qz if len(t.levels) > 1 else _score(t.levels[0])
@@ -107,7 +108,7 @@ class DReG(Objective):
         self.k = samples("DReG", k)
 
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
-        t = model.trace(_apart(from_q(self.k)), batch)
+        t = _reparameterised(model.trace(_apart(from_q(self.k)), batch))
         log_px, log_pz, log_qz, rate = t.log_px, t.log_pz, t.log_qz, t.rate
         log_w = (log_px + log_pz - log_qz).detach()
         w = log_w.softmax(0)
@@ -133,6 +134,17 @@ def _apart(pick: Pick) -> Pick:
         return replace(level, z=z, log_p=p.log_prob(z))
 
     return apart
+
+
+def _reparameterised(t: Trace) -> Trace:
+    """The pass, unless its sample is a straight-through one: that has a gradient, but not the one that the identities here are about."""
+    for level in t.levels:
+        if isinstance(level.q, Quantised):
+            raise InputError(
+                f"{describe(level.q)} has no reparameterised sample: its straight-through gradient is none that STL and DReG could weigh; "
+                "use VQ()"
+            )
+    return t
 
 
 def _score(level: Level) -> Tensor:

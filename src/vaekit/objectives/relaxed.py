@@ -44,7 +44,7 @@ class Relaxed(Objective):
     r"""Concrete relaxation, Gumbel-softmax, and straight-through Gumbel-softmax: see the table above.
 
     ``bound`` and ``logs`` are those of the discrete model: a soft pass is followed by a discrete one without gradient, and in evaluation
-    mode there is only the discrete one. The relaxed bound is minus the surrogate.
+    mode, where no gradients are recorded, there is only the discrete one. The relaxed bound is minus the surrogate.
 
     Args:
         k: samples per example.
@@ -97,9 +97,8 @@ class Relaxed(Objective):
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
         if self.straight_through:
             return _discrete(model.trace(from_relaxed(self.k, self.temperature(step), straight_through=True), batch), self.closed_form)
-        if not self.training:
-            with torch.no_grad():
-                t = model.infer(batch, self.k, reparam=False)
+        if not self.training and not torch.is_grad_enabled():
+            t = model.infer(batch, self.k, reparam=False)
             for level in t.levels:  # what training would refuse
                 if level.q is not None:
                     relaxed(level.q, 1.0)

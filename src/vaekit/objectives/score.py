@@ -100,7 +100,8 @@ class REINFORCE(Objective):
     .. math:: \nabla_\phi \approx \frac1K \sum_k (\log w_k - b_k) \nabla_\phi \log q(z_k | x), \qquad
               \nabla_\theta \approx \frac1K \sum_k \nabla_\theta \log p(x, z_k)
 
-    Any posterior will do. Without a baseline its variance is that of log w itself, some hundreds of nats squared for an image.
+    Any posterior will do whose log q(z | x) has a gradient (that of a code, which is certain, has none). Without a baseline the variance is
+    that of log w itself, some hundreds of nats squared for an image.
 
     Args:
         k: samples per example.

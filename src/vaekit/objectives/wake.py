@@ -22,7 +22,7 @@ from torch import Tensor
 from vaekit import bounds
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel
-from vaekit.objectives.core import Loss, Objective, samples, terms
+from vaekit.objectives.core import Loss, Objective, evaluating, samples, terms
 from vaekit.types import Batch
 
 __all__ = ["RWS", "WakeSleep"]
@@ -126,11 +126,13 @@ class _Apart:
         self.seen: weakref.ref[LatentModel] | None = None
 
     def check(self, objective: Objective, model: LatentModel, batch: Batch) -> None:
-        if torch.compiler.is_compiling() or (self.seen is not None and self.seen() is model):
+        blind = torch.compiler.is_compiling() or torch.is_inference_mode_enabled()  # in which there is no gradient to look at
+        if blind or (self.seen is not None and self.seen() is model):
             return
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         devices = [batch.x.device] if batch.x.is_cuda else []
-        with torch.enable_grad(), torch.random.fork_rng(devices):  # a step is the same whether it was looked at or not
+        # A step is the same whether it was looked at or not: neither its noise nor the averages of a batch normalisation move.
+        with torch.enable_grad(), torch.random.fork_rng(devices), evaluating(model):
             t = model.infer(batch, 1, reparam=False)
             reached = [_reached(log_p, [p for _, p in named]) for log_p in (t.log_joint, t.log_qz)]
         both = [name for (name, _), a, b in zip(named, *reached, strict=True) if a and b]
