@@ -140,6 +140,13 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "a flag of the wrong type": ("sample run --n many", nothing, "'--n': Input should be a valid integer"),
     "no recipe named": ("train", nothing, "which recipe"),
     "unknown recipe": ("train digit", nothing, 'unknown recipe "digit"; did you mean "digits"'),
+    "running averages that diverge": (
+        "train tutorials:mlp --momentum 2",
+        nothing,
+        "--momentum 2.0: the weight of the newest batch is above 0",
+    ),
+    "no rows to train on": ("train posterior:mcem --rows 0", nothing, "0 training images were asked for; choose from 1 to 50000"),
+    "no rows to dream of": ("train posterior:wake_sleep --rows 0", nothing, "0 training images were asked for; choose from 1 to 50000"),
     "unknown flag of a recipe": ("train digits --latnt 3", nothing, 'unknown flag --latnt; did you mean "--latent"'),
     "misspelt common flag": ("train digits --resum", nothing, 'unknown flag --resum; did you mean "--resume"'),
     "flag without value": ("train digits --latent", nothing, "--latent needs a value"),

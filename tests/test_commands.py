@@ -206,6 +206,33 @@ def tiny(hidden: int = 8, widths: tuple[int, ...] = (4, 2), deep: bool = False) 
     assert "--trust" in capsys.readouterr().err
 
 
+def test_nothing_is_read_off_an_encoder_that_nobody_trained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """MCEM trains the decoder alone: samples and traversals are the model's, reconstructions and codes would be noise."""
+    (folder / "em.py").write_text("""
+from vaekit import Recipe, Training, VAE, Conditional, data, heads, nn, priors
+from vaekit.objectives import MCEM
+
+def run() -> Recipe:
+    q, px = heads.Gaussian(2), heads.DiscretisedLogistic((1, 8, 8), bins=17)
+    model = VAE(
+        priors.StandardNormal(2),
+        Conditional(nn.mlp((1, 8, 8), [4], q.features), q, event_dim=3),
+        Conditional(nn.mlp(2, [4], px.features), px),
+    )
+    return Recipe(model, data.digits, MCEM(1297, 2, updates=1, warmup=0), Training(epochs=1, batch_size=1297))
+""")
+    assert main(["train", "em.py:run", "--out", "em"]) == 0
+    for words in (["reconstruct", "em"], ["embed", "em"], ["interpolate", "em"], ["traverse", "em", "--row", "0"]):
+        capsys.readouterr()
+        assert main([*words, "--trust"]) == 2
+        assert "leaves the encoder q(z | x) as it was drawn" in capsys.readouterr().err
+    assert main(["sample", "em", "--trust"]) == main(["traverse", "em", "--trust"]) == 0
+    with pytest.warns(UserWarning, match="leaves the encoder"):
+        commands.evaluate("em", samples=2, trust=True)
+    page = commands.report("em", trust=True).read_text()
+    assert "leaves the encoder" in page and "collapsed" not in page and not (folder / "em" / "figures" / "reconstructions.png").exists()
+
+
 def test_tables_are_written_as_arrays(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without --out, where pictures make no sense; and fewer test rows than the default asks for."""
     (folder / "table.py").write_text(TABLE)
@@ -323,6 +350,7 @@ def test_flags() -> None:
     assert parse(recipe, tokens) == {"latent": 3, "lr": 2.0, "deep": False, "widths": (1, 2, 3), "name": None}
     assert complete(recipe, {"lr": 2.0})["latent"] == 20
     assert "how many. (default 20)" in describe(recipe)
+    assert "(default 3,4)" in describe(recipe) and "a or b (default a)" in describe(recipe)  # what is typed, not its Python
     assert parse(recipe, ["--kind", "b", "--widths", "none"]) == {"kind": "b", "widths": None}
     with pytest.raises(InputError, match='--kind has no option "c"'):
         parse(recipe, ["--kind", "c"])

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import bounds, commands, data, dist, evaluate, heads, models, nn, objectives, priors, recipes, train, viz  # noqa: F401
+    from . import bounds, commands, data, dist, evaluate, heads, infer, models, nn, objectives, priors, quantise, recipes, train, viz  # noqa: F401
     from .conditional import Conditional
     from .errors import InputError, NonFiniteError
     from .models.core import LatentModel, Level, Trace, from_p, from_q, given, prefix
@@ -57,10 +57,12 @@ _MODULES = (
     "dist",
     "evaluate",
     "heads",
+    "infer",
     "models",
     "nn",
     "objectives",
     "priors",
+    "quantise",
     "recipes",
     "train",
     "viz",

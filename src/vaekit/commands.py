@@ -13,7 +13,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,9 @@ from vaekit.evaluate.passes import batches, device_of, dtype_of
 from vaekit.files import explained, write_bytes, write_json
 from vaekit.launch import load, train
 from vaekit.models.core import LatentModel
-from vaekit.recipes.core import names, summary
-from vaekit.report import write_report
+from vaekit.objectives import MCEM
+from vaekit.recipes.core import Recipe, names, summary
+from vaekit.report import UNTRAINED, write_report
 from vaekit.runs import PathLike, Run
 from vaekit.types import Batch
 from vaekit.viz.figure import Figure
@@ -73,6 +76,8 @@ def evaluate(
     kept = read_evaluations(run)
     if not os.access(run.path, os.W_OK):  # said before the work, not after it
         raise InputError(f"no permission to write {run.path / 'evaluation.json'}: evaluate a copy of the run folder")
+    if isinstance(recipe.objective, MCEM):
+        warnings.warn(f"{UNTRAINED}.", stacklevel=2)
     result = evaluate_split(recipe.model, recipe.data().split(split), samples=samples, seed=seed, watch=watch)
     write_json(run.path / "evaluation.json", kept | {split: result.as_dict()})
     return result
@@ -126,6 +131,7 @@ def reconstruct(
     run, recipe = load(run, trust=trust)
     if out is not None:
         _suffix(Path(out), ".png", ".npy")
+    _encoder(run, recipe)
     found = recipe.data().split(split)
     if seed is not None:
         found = found.take(torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)))
@@ -158,6 +164,7 @@ def interpolate(
     run, recipe = load(run, trust=trust)
     if out is not None:
         _suffix(Path(out), ".png", ".npy")
+    _encoder(run, recipe)
     found = recipe.data().split(split)
     rows = list(range(min(10, len(found) // 2 * 2)) if rows is None else rows)
     if not rows or len(rows) % 2:
@@ -191,10 +198,14 @@ def traverse(
     if out is not None:
         _suffix(Path(out), ".png", ".npy")
     values = quantiles(steps)
+    if row is not None:
+        _encoder(run, recipe)
     found = recipe.data().split(split)
     start = None if row is None else _batch(recipe.model, _rows(found, [row], split))
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:FEW]  # data sets may be sorted by class
     ranked = latents(recipe.model, found.take(order))
+    if isinstance(recipe.objective, MCEM):
+        ranked = replace(ranked, kl=None)  # that of an encoder which nobody trained
     which = leading(ranked, min(8, ranked.z.shape[1]) if dimensions is None else dimensions)
     x = traverse_model(recipe.model, start, dimensions=which, values=values).x.cpu()
     target = _default(run, "traversals", x[0]) if out is None else Path(out)
@@ -215,6 +226,7 @@ def embed(
     run, recipe = load(run, trust=trust, device=device)
     target = run.path / f"embedding-{split}.npz" if out is None else Path(out)
     _suffix(target, ".npz")
+    _encoder(run, recipe)
     rows = recipe.data().split(split)
     z = embed_split(recipe.model, rows)
     buffer = io.BytesIO()
@@ -249,6 +261,12 @@ def read_evaluations(run: Run) -> dict[str, dict[str, Any]]:
         return {split: dict(values) for split, values in found.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is damaged ({error}): remove it and run: vaekit evaluate {run.path}") from error
+
+
+def _encoder(run: Run, recipe: Recipe) -> None:
+    """Refuse to read codes off an encoder that nobody trained."""
+    if isinstance(recipe.objective, MCEM):
+        raise InputError(f"{run.path}: {UNTRAINED}")
 
 
 def _suffix(path: Path, *kinds: str) -> None:

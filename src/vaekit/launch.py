@@ -15,7 +15,7 @@ import torch
 
 from vaekit.errors import InputError
 from vaekit.recipes.core import Recipe, RecipeFunction, find, outside
-from vaekit.recipes.flags import complete
+from vaekit.recipes.flags import complete, typed
 from vaekit.runs import Config, PathLike, Run, create, open_run
 from vaekit.train import TensorBoard, Training, fit, load_weights
 from vaekit.train.process import locked
@@ -161,8 +161,7 @@ def _command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out
     """The command that makes this run again."""
     words = ["vaekit", "train", recipe]
     for name, value in arguments.items():
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
-        words.append(f"--{name.replace('_', '-')}={text}")
+        words.append(f"--{name.replace('_', '-')}={typed(value)}")
     words += [f"--seed={config.seed}"]
     words += [f"--precision={config.precision}"] if config.precision else []
     words += [] if out is None else ["--out", str(out)]

@@ -33,13 +33,21 @@ from vaekit.evaluate import (
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.files import explained, write_bytes
 from vaekit.models.core import LatentModel, from_p, given
+from vaekit.objectives import MCEM
 from vaekit.recipes.core import Recipe, outside
 from vaekit.runs import Run
 from vaekit.train.logs import read_csv
 from vaekit.viz import Findings, Number, Picture, Section, Table
 from vaekit.viz.figure import Figure
 
-__all__ = ["write_report"]
+__all__ = ["UNTRAINED", "write_report"]
+
+UNTRAINED = (
+    "MCEM trains the decoder alone and leaves the encoder q(z | x) as it was drawn: what is read off it (reconstructions, codes, KL) says "
+    "nothing, and the bounds made with its samples are true but loose; draw z from p(z | x) with vaekit.infer.sample(log_posterior(model, "
+    "batch), ...)"
+)
+"""What is to be known of a run whose encoder nobody trained."""
 
 QUICK = 16
 """Importance samples of the estimate that a report makes where nobody has evaluated yet."""
@@ -58,10 +66,14 @@ def write_report(run: Run, recipe: Recipe, evaluations: Mapping[str, Mapping[str
         findings, numbers = _likelihood(run, model, data, map_, evaluations.get("test"))
     else:
         findings, numbers = _reconstruction(model, data)
+    if isinstance(recipe.objective, MCEM):
+        findings = [Finding("warning", f"{UNTRAINED}.")]  # the others would blame the model for what its encoder is
     pictures = []
     with explained(run.figures):
         run.figures.mkdir(exist_ok=True)
     for name, figure, caption, alt in _drawings(run, model, data, shown, map_):
+        if isinstance(recipe.objective, MCEM) and name in ("reconstructions", "interpolations", "latents", "kl"):
+            continue
         write_bytes(run.figures / f"{name}.png", viz.png(figure))
         pictures.append(Picture(figure, caption, alt))
     sections = [

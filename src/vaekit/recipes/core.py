@@ -66,7 +66,7 @@ def find(name: str) -> RecipeFunction:
     if name not in known:
         family = [one for one in known if one.startswith(f"{name}:")]
         hint = f"choose from: {', '.join(family)}" if family else nearest(name, known)
-        raise InputError(f'unknown recipe "{name}"; {hint}; a file of yours is path.py:function')
+        raise InputError(f'unknown recipe "{name}"; {hint} (a file of yours is path.py:function)')
     return known[name]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from vaekit.errors import InputError, nearest
 from vaekit.recipes.core import RecipeFunction
 
-__all__ = ["complete", "describe", "parse"]
+__all__ = ["complete", "describe", "parse", "typed"]
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
@@ -73,13 +73,49 @@ def complete(function: RecipeFunction, arguments: Mapping[str, Any]) -> dict[str
 
 
 def describe(function: RecipeFunction) -> str:
-    """Help: the docstring and every flag with its default."""
+    """Help: the docstring and every flag with the words it takes, where they are given, and its default as it is typed.
+
+    >>> def recipe(widths: tuple[int, ...] = (64, 32), kind: Literal["linear", "deep"] = "deep"):
+    ...     '''A network.
+    ...
+    ...     Args:
+    ...         widths: of the layers.
+    ...         kind: of the network.
+    ...     '''
+    >>> print(describe(recipe))
+    A network.
+    <BLANKLINE>
+    Flags of this recipe:
+      --widths           of the layers. (default 64,32)
+      --kind             of the network: linear or deep. (default deep)
+    """
     lines = [inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")[0], "", "Flags of this recipe:"]
-    help_of = _help(function)
+    help_of, kinds = _help(function), _kinds(function)
     for name, parameter in inspect.signature(function).parameters.items():
-        default = "needed" if parameter.default is parameter.empty else f"default {parameter.default}"
-        lines.append(f"  --{name.replace('_', '-'):<16} {help_of.get(name, '')} ({default})".replace("  (", " ("))
+        default = "needed" if parameter.default is parameter.empty else f"default {typed(parameter.default)}"
+        words = _options(kinds[name])
+        text = help_of.get(name, "")
+        text = f"{text.rstrip('.')}: {' or '.join(filter(None, [', '.join(words[:-1]), words[-1]]))}." if words else text
+        lines.append(f"  --{name.replace('_', '-'):<16} {text} ({default})".replace("  (", " ("))
     return "\n".join(lines)
+
+
+def typed(value: object) -> str:
+    """A value as it stands on the command line.
+
+    >>> typed((64, 32)), typed(True), typed(1e-4), typed(None)
+    ('64,32', 'true', '0.0001', 'none')
+    """
+    if isinstance(value, tuple):
+        return ",".join(map(typed, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _options(kind: Any) -> list[str]:
+    """The words of a Literal, also of one that may be None."""
+    if get_origin(kind) is Literal:
+        return [str(option) for option in get_args(kind)]
+    return next((_options(option) for option in get_args(kind) if get_origin(option) is Literal), [])
 
 
 def _help(function: Callable[..., object]) -> dict[str, str]:

@@ -41,6 +41,7 @@ def wake_sleep(
         batch_size: examples per step.
         epochs: passes over the training set.
     """
+    _check(rows)
     model = network(latent, hidden, heads.Bernoulli((1, 28, 28)), scale)
     training = Training(epochs=epochs, batch_size=batch_size, optimiser=partial(Adagrad, lr=lr, weight_decay=1 / rows))
     return Recipe(model, partial(_mnist, rows), WakeSleep(), training)
@@ -71,15 +72,20 @@ def mcem(
         batch_size: examples per step.
         epochs: passes over the training set.
     """
+    _check(rows)
     model = network(latent, hidden, heads.Bernoulli((1, 28, 28)))
     optimiser = partial(Adagrad, lr=lr, weight_decay=1 / rows)
     training = Training(epochs=epochs, batch_size=batch_size, repeat=updates, optimiser=optimiser)
     return Recipe(model, partial(_mnist, rows), MCEM(rows, latent, kernel=HMC(leapfrogs), updates=updates, warmup=0), training)
 
 
-def _mnist(rows: int) -> DataSet:
-    """The first ``rows`` training images of grey MNIST and the test images; none for validation, which would take longer than an epoch."""
+def _check(rows: int) -> None:
+    """Before the weight decay of 1 / rows."""
     if not 1 <= rows <= ROWS:
         raise InputError(f"{rows} training images were asked for; choose from 1 to {ROWS}")
+
+
+def _mnist(rows: int) -> DataSet:
+    """The first ``rows`` training images of grey MNIST and the test images; none for validation, which would take longer than an epoch."""
     full = data.mnist_grey()
     return replace(full, train=full.train.head(rows))

@@ -18,6 +18,7 @@ from vaekit import data, heads, priors
 from vaekit import nn as nets
 from vaekit.conditional import Conditional
 from vaekit.data.core import DataSet, to_float
+from vaekit.errors import InputError
 from vaekit.models import VAE
 from vaekit.objectives import ELBO, Beta, Reconstruction
 from vaekit.recipes.core import Recipe
@@ -54,6 +55,8 @@ def mlp(
         batch_size: examples per step.
         epochs: passes over the training set.
     """
+    if not 0 < momentum <= 1:
+        raise InputError(f"--momentum {momentum}: the weight of the newest batch is above 0 and at most 1")
     layers = [nets.Layer(width, nn.LeakyReLU, norm=partial(nn.BatchNorm1d, momentum=momentum)) for width in hidden]
     model = _network(layers, heads.Gaussian(latent), heads.GaussianFixed(SHAPE, sigma, mean=nn.Tanh()))
     return Recipe(model, mnist_signed, ELBO(penalty=Beta(alpha)), _training(lr, batch_size, epochs))
