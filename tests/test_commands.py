@@ -350,7 +350,7 @@ def test_flags() -> None:
     assert parse(recipe, tokens) == {"latent": 3, "lr": 2.0, "deep": False, "widths": (1, 2, 3), "name": None}
     assert complete(recipe, {"lr": 2.0})["latent"] == 20
     assert "how many. (default 20)" in describe(recipe)
-    assert "(default 3,4)" in describe(recipe) and "a or b (default a)" in describe(recipe)  # what is typed, not its Python
+    assert "(default 3,4)" in describe(recipe) and " a or b. (default a)" in describe(recipe)  # what is typed, not its Python
     assert parse(recipe, ["--kind", "b", "--widths", "none"]) == {"kind": "b", "widths": None}
     with pytest.raises(InputError, match='--kind has no option "c"'):
         parse(recipe, ["--kind", "c"])

@@ -95,7 +95,9 @@ def describe(function: RecipeFunction) -> str:
         default = "needed" if parameter.default is parameter.empty else f"default {typed(parameter.default)}"
         words = _options(kinds[name])
         text = help_of.get(name, "")
-        text = f"{text.rstrip('.')}: {' or '.join(filter(None, [', '.join(words[:-1]), words[-1]]))}." if words else text
+        if words:
+            choice = " or ".join([*filter(None, [", ".join(words[:-1])]), words[-1]])
+            text = f"{text.rstrip('.')}: {choice}.".lstrip(": ")
         lines.append(f"  --{name.replace('_', '-'):<16} {text} ({default})".replace("  (", " ("))
     return "\n".join(lines)
 
