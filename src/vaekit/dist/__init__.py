@@ -3,7 +3,7 @@
 from vaekit.dist.bernoulli import Bernoulli
 from vaekit.dist.categorical import Categorical
 from vaekit.dist.continuous_bernoulli import ContinuousBernoulli
-from vaekit.dist.core import centre, closed_form_kl, describe, draw, has_density, log_prob_observed, log_prob_parts, tempered
+from vaekit.dist.core import centre, closed_form_kl, describe, draw, has_density, is_discrete, log_prob_observed, log_prob_parts, tempered
 from vaekit.dist.discretised import DiscretisedLogistic, DiscretisedLogisticMixture, Grid
 from vaekit.dist.flow import Flow, Invertible, Transform
 from vaekit.dist.gaussian import DiagGaussian, full_gaussian, gaussian_kl_parts
@@ -47,6 +47,7 @@ __all__ = [
     "full_gaussian",
     "gaussian_kl_parts",
     "has_density",
+    "is_discrete",
     "log_prob_observed",
     "log_prob_parts",
     "orthonormal",

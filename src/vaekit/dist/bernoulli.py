@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
-from vaekit.dist.core import SampleShape, log_prob_parts, sum_event
+from vaekit.dist.core import SampleShape, is_discrete, log_prob_parts, sum_event
 
 __all__ = ["Bernoulli"]
 
@@ -87,3 +87,8 @@ def _(d: Bernoulli, x: Tensor) -> Tensor:
 @register_kl(Bernoulli, Bernoulli)
 def _kl_bernoulli(q: Bernoulli, p: Bernoulli) -> Tensor:
     return sum_event(q.mean * (q.logits - p.logits) + F.softplus(p.logits) - F.softplus(q.logits), len(q.event_shape))
+
+
+@is_discrete.register
+def _(d: Bernoulli) -> bool:
+    return True  # though it scores grey values too, by their expected log-mass

@@ -1,4 +1,4 @@
-r"""What the package asks of a distribution beyond ``torch.distributions``: seven functions that dispatch on its type.
+r"""What the package asks of a distribution beyond ``torch.distributions``: eight functions that dispatch on its type.
 
 A distribution has batch shape ``[K, B]``, ``[B]`` or ``[]`` and event shape ``[*]``. Every function below has a default that holds
 for any ``torch.distributions.Distribution``; a distribution for which more is known registers its own with ``@function.register``.
@@ -8,6 +8,7 @@ for any ``torch.distributions.Distribution``; a distribution for which more is k
 ``log_prob_observed``     log p of the observed entries of x
 ``draw``                  a sample and its log-density together, reparameterised or detached
 ``has_density``           False for a point mass, whose log-density does not exist
+``is_discrete``           whether z has a probability mass rather than a density
 ``closed_form_kl``        KL(q || p) in nats, or None where no closed form is known
 ``centre``                one representative point: the mean, or the mode where there is no mean
 ``tempered``              the same family with its noise scaled by a temperature
@@ -26,7 +27,7 @@ from zuko.distributions import NormalizingFlow
 
 from vaekit.errors import InputError
 
-__all__ = ["centre", "closed_form_kl", "describe", "draw", "has_density", "log_prob_observed", "log_prob_parts", "tempered"]
+__all__ = ["centre", "closed_form_kl", "describe", "draw", "has_density", "is_discrete", "log_prob_observed", "log_prob_parts", "tempered"]
 
 SampleShape = Size | list[int] | tuple[int, ...]
 
@@ -86,6 +87,15 @@ def factor_mask(parts: Tensor, mask: Tensor, event_dim: int) -> Tensor:
 def has_density(d: Distribution) -> bool:
     """Whether ``d.log_prob`` exists. A point mass in a continuous space (`dist.Point`) can be drawn from but has none."""
     return True
+
+
+@singledispatch
+def is_discrete(d: Distribution) -> bool:
+    """Whether ``d.log_prob`` is the logarithm of a probability rather than of a density: the two cannot be compared."""
+    try:
+        return d.support is not None and bool(d.support.is_discrete)
+    except NotImplementedError:
+        return False
 
 
 @singledispatch

@@ -26,7 +26,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
-from vaekit.dist import centre, closed_form_kl, describe, draw, has_density, log_prob_observed, tempered
+from vaekit.dist import centre, closed_form_kl, describe, draw, has_density, is_discrete, log_prob_observed, tempered
 from vaekit.errors import InputError
 from vaekit.types import Batch
 
@@ -128,6 +128,11 @@ def _check_pair(level: int, q: Distribution | None, p: Distribution) -> None:
         raise InputError(
             f"level {level}: q(z | x) = {describe(q)} has events {list(q.event_shape)}, p(z) = {describe(p)} has {list(p.event_shape)}: "
             "give both one size, and wrap what counts as one event into Independent(..., 1)"
+        )
+    if q is not None and is_discrete(q) != is_discrete(p):
+        raise InputError(
+            f"level {level}: of q(z | x) = {describe(q)} and p(z) = {describe(p)} one has a density and the other probabilities, which "
+            "cannot be compared: give both the same kind of latent"
         )
     for d in (p,) if q is None else (p, q):
         if len(d.batch_shape) > 2:

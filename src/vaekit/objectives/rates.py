@@ -30,6 +30,17 @@ class Penalty(nn.Module, abc.ABC):
         """The penalty in nats."""
 
 
+def _weight(name: str, weight: float | Schedule) -> Schedule:
+    """``weight`` as a schedule.
+
+    Raises:
+        InputError: a number below 0, with which the surrogate would reward the rate.
+    """
+    if isinstance(weight, int | float) and not weight >= 0:
+        raise InputError(f"{name}(weight={weight}): a weight below 0 rewards the rate without end: give 0 or more")
+    return as_schedule(weight)
+
+
 class Beta(Penalty):
     r"""beta * sum_l rate_l (Higgins et al., "beta-VAE", ICLR 2017); beta may be a schedule: ``Beta(Linear(0, 1, 10_000))`` warms up.
 
@@ -39,7 +50,7 @@ class Beta(Penalty):
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         super().__init__()
-        self.weight = as_schedule(weight)
+        self.weight = _weight("Beta", weight)
         self.schedules = (self.weight,)
 
     def forward(self, rate: Tensor, step: int) -> Tensor:
@@ -66,7 +77,7 @@ class FreeBits(Penalty):
         if nats < 0:
             raise InputError(f"FreeBits({nats}): the free nats per level cannot be negative")
         self.nats = nats
-        self.weight = as_schedule(weight)
+        self.weight = _weight("FreeBits", weight)
         self.schedules = (self.weight,)
 
     def forward(self, rate: Tensor, step: int) -> Tensor:
