@@ -145,7 +145,7 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
         nothing,
         "--momentum 2.0: the weight of the newest batch is above 0",
     ),
-    "a rate that is rewarded": ("train tutorials:mlp --alpha -1", nothing, "Beta(weight=-1.0): a weight below 0 rewards the rate"),
+    "a rate that is rewarded": ("train tutorials:mlp --alpha -1", nothing, r"Beta\(weight=-1.0\): a weight below 0 rewards the rate"),
     "no rows to train on": ("train posterior:mcem --rows 0", nothing, "0 training images were asked for; choose from 1 to 50000"),
     "no rows to dream of": ("train posterior:wake_sleep --rows 0", nothing, "0 training images were asked for; choose from 1 to 50000"),
     "unknown flag of a recipe": ("train digits --latnt 3", nothing, 'unknown flag --latnt; did you mean "--latent"'),
