@@ -246,13 +246,16 @@ def _rounds_to(value: float, printed: str) -> bool:
     return float(f"{value:.{decimals}e}") == float(plain)
 
 
+# Results and pages may have changed: a script writes its curves and pictures before its record.
+_GIT = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!docs"])
+
+
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        head, changed = (subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout for words in _GIT)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+    return head.strip() + "-dirty" * bool(changed.strip())
 
 
 def _machine() -> dict[str, Any]:
