@@ -27,7 +27,7 @@ from vaekit.recipes.core import Recipe
 from vaekit.viz import pairs, sheet
 from vaekit.viz.figure import BLUE, ORANGE, blank, put_title, styled
 
-NARROW_EPOCHS, NARROW_ROWS = (2, 256) if quick else (5, 12_800)
+NARROW_EPOCHS, NARROW_ROWS = (2, 256) if quick else (12, 12_800)
 SHOWN = 128 if quick else 1000  # images of each split that are scored
 
 
