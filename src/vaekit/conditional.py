@@ -52,7 +52,7 @@ class Conditional(nn.Module):
 class Learned(nn.Module):
     """p(.) = head(h) with the numbers h learned: any head as a prior, or as a family to fit to a density (`vaekit.infer.fit_density`).
 
-    h starts as N(0, ``std``^2), from torch's generator, so that parts of a head that are alike can part.
+    h starts as N(0, std^2), from torch's generator, so that parts of a head that are alike can part.
 
     Args:
         head: ``[features] -> Distribution``, of batch shape ().
