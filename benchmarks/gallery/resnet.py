@@ -27,7 +27,7 @@ from vaekit.recipes.core import Recipe
 from vaekit.viz import pairs, sheet
 from vaekit.viz.figure import BLUE, ORANGE, blank, put_title, styled
 
-NARROW_EPOCHS, NARROW_ROWS = (2, 256) if quick else (12, 12_800)
+NARROW_EPOCHS, NARROW_ROWS = (2, 256) if quick else (15, 12_800)
 SHOWN = 128 if quick else 1000  # images of each split that are scored
 
 
@@ -142,6 +142,7 @@ def main() -> None:
             "narrow_sigma": {"value": last["sigma"], "error": None, "unit": "of [0, 1]"},
             "narrow_residual": {"value": last["train"], "error": None, "unit": "of [0, 1]"},
             "narrow_ratio": {"value": last["sigma"] / last["train"], "error": None, "unit": "ratio"},
+            "narrow_first_ratio": {"value": spreads[0]["sigma"] / spreads[0]["train"], "error": None, "unit": "ratio"},
             "narrow_test_residual": {"value": last["test"], "error": None, "unit": "of [0, 1]"},
             "narrow_minutes": {"value": narrowed.seconds / 60, "error": None, "unit": "min"},
             "large_first": {"value": big["first"], "error": None, "unit": "nats"},
