@@ -560,3 +560,9 @@ def test_a_density_is_not_compared_with_probabilities(posterior: heads.Head, pri
     model = VAE(prior, Conditional(nn.Linear(6, posterior.features), posterior), Conditional(nn.Flatten(-2), heads.Bernoulli(6)))
     with pytest.raises(InputError, match="one has a density and the other probabilities"):
         model.infer(Batch(torch.ones(4, 6)), 1, reparam=False)
+
+
+def test_what_is_discrete_is_told_through_independent() -> None:
+    bits = dist.Bernoulli(torch.zeros(3), 0)
+    assert dist.is_discrete(bits) and dist.is_discrete(torch.distributions.Independent(bits, 1))
+    assert not dist.is_discrete(dist.relaxed(bits, 0.5)) and not dist.is_discrete(dist.DiagGaussian(torch.zeros(3), torch.zeros(3)))

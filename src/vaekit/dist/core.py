@@ -94,8 +94,13 @@ def is_discrete(d: Distribution) -> bool:
     """Whether ``d.log_prob`` is the logarithm of a probability rather than of a density: the two cannot be compared."""
     try:
         return d.support is not None and bool(d.support.is_discrete)
-    except NotImplementedError:
+    except NotImplementedError:  # a distribution that does not say, as a flow
         return False
+
+
+@is_discrete.register
+def _(d: Independent) -> bool:
+    return is_discrete(d.base_dist)
 
 
 @singledispatch

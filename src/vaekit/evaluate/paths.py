@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
-from vaekit.dist import Bernoulli, centre, describe
+from vaekit.dist import centre, describe, is_discrete
 from vaekit.errors import InputError
 from vaekit.evaluate.latent import Latents
 from vaekit.evaluate.passes import observing
@@ -183,7 +183,7 @@ def quantiles(n: int) -> Tensor:
 def continuous(model: LatentModel) -> bool:
     """Whether there are paths at all: no level's p(z_l | z_<l) is discrete."""
     with observing(model, 0):
-        return not any(_discrete(level.p) for level in model.trace(from_p(1, 1)).levels)
+        return not any(is_discrete(level.p) for level in model.trace(from_p(1, 1)).levels)
 
 
 def _codes(model: LatentModel, batch: Batch | None, *, scaled: bool = False) -> list[Tensor]:
@@ -191,7 +191,7 @@ def _codes(model: LatentModel, batch: Batch | None, *, scaled: bool = False) -> 
     codes = []
     for number, level in enumerate(model.trace(at_centre(), batch).levels):
         for name, d in (("q(z | x)", level.q), ("p(z)", level.p)):
-            if d is not None and (_discrete(d) or not level.z.is_floating_point()):
+            if d is not None and (is_discrete(d) or not level.z.is_floating_point()):
                 raise InputError(
                     f"level {number}: {name} is {describe(d)}, whose values are discrete: between two of them lies none that the decoder "
                     "was trained on, so there is no path to draw; compare samples or reconstructions instead"
@@ -228,13 +228,3 @@ def _units(p: Distribution) -> tuple[Tensor, Tensor] | None:
         return p.mean, p.variance.sqrt()
     except NotImplementedError:
         return None
-
-
-def _discrete(d: Distribution) -> bool:
-    """Also a Bernoulli, whose support in `vaekit.dist` is [0, 1] for the sake of grey images."""
-    if isinstance(d, Independent):
-        return _discrete(d.base_dist)
-    try:
-        return isinstance(d, Bernoulli) or (d.support is not None and bool(d.support.is_discrete))
-    except NotImplementedError:  # a flow names no support
-        return False

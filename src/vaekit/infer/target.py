@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from vaekit.dist import describe
+from vaekit.dist import describe, is_discrete
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel, Level, Trace, given
 from vaekit.types import Batch
@@ -48,7 +48,7 @@ def _check(number: int, p: Distribution) -> None:
     if support is None or _unbounded(support):
         return
     fault, advice = (
-        ("discrete", "for discrete latents use RWS or WakeSleep") if support.is_discrete else ("bounded", "use a prior on all real numbers")
+        ("discrete", "for discrete latents use RWS or WakeSleep") if is_discrete(p) else ("bounded", "use a prior on all real numbers")
     )
     raise InputError(f"level {number}: p(z) = {describe(p)} is {fault}, so log p(x, z) has no gradient that a chain could follow: {advice}")
 
