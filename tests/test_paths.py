@@ -150,7 +150,11 @@ class Fixed(nn.Module):
 
     def forward(self, x: Tensor | None = None) -> Distribution:
         logits = self.logits if x is None else self.logits.expand(len(x), *self.logits.shape)
-        return Independent(TorchBernoulli(logits=logits), 1) if self.make is TorchBernoulli else self.make(logits)
+        return (
+            Independent(TorchBernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+            if self.make is TorchBernoulli
+            else self.make(logits)
+        )
 
 
 @pytest.mark.parametrize("make", [dist.Bernoulli, Categorical, OneHot, TorchBernoulli])
