@@ -58,11 +58,10 @@ def trained(name: str, recipe: Callable[[], Recipe], seed: int = 0) -> Fitted:
 
 def once(name: str, function: Callable[[], Any]) -> Any:
     """The JSON value of ``function()``, kept: an interrupted script does not repeat it."""
-    path = work(name).with_suffix(".json")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = work(f"{name}.json")
     if not path.exists():
         value = function()
-        scratch = path.with_suffix(".tmp")
+        scratch = work(f"{name}.tmp")
         scratch.write_text(json.dumps(value), encoding="utf-8")
         scratch.replace(path)
         print(f"{name}: {json.dumps(value)[:300]}", flush=True)

@@ -2,11 +2,14 @@
 
 The networks on which the estimators were compared in the literature (Maddison, Mnih and Teh, ICLR 2017; Tucker et al., "REBAR", NeurIPS
 2017; Yin and Zhou, "ARM", ICLR 2019): one layer of 200 binary latents with a learned prior, without hidden layers ("linear") or with two of
-200 tanh units on each side ("nonlinear"). Latents enter the decoder as -1 and 1, pixels the encoder less their mean.
+200 tanh units on each side ("nonlinear"). Latents enter the decoder as -1 and 1, pixels the encoder less their mean. Weights start
+as in Glorot and Bengio (AISTATS 2010) and every pixel at the share of ones: from torch's default, of a third of the variance and with
+pixels at one half, the nonlinear networks ignore their latents at first and are 30 nats behind after three epochs.
 """
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -17,7 +20,7 @@ from vaekit import data, heads, priors
 from vaekit.conditional import Conditional
 from vaekit.errors import InputError
 from vaekit.models import VAE
-from vaekit.nn import Layer, mlp
+from vaekit.nn import Layer, glorot_, mlp
 from vaekit.objectives import NVIL, REINFORCE, RWS, VIMCO, Exponential, Objective, Relaxed, StraightThrough, WakeSleep
 from vaekit.recipes.core import Recipe
 from vaekit.train import Training
@@ -110,6 +113,10 @@ def _model(kind: str, prior: nn.Module, q: heads.Head, hidden: int) -> VAE:
     layers = [Layer(hidden, nn.Tanh)] * (2 if kind == "nonlinear" else 0)
     encoder = nn.Sequential(Shifted(MEAN), mlp(SHAPE, layers, q.features))
     decoder = nn.Sequential(Shifted(0.5, 2.0), mlp(q.event_shape, layers, px.features))
+    glorot_(encoder)
+    glorot_(decoder)
+    biases = [p for p in decoder.parameters() if p.ndim == 1]
+    nn.init.constant_(biases[-1], math.log(MEAN / (1 - MEAN)))
     return VAE(prior, Conditional(encoder, q, event_dim=len(SHAPE)), Conditional(decoder, px, event_dim=len(q.event_shape)))
 
 
