@@ -22,7 +22,7 @@ from vaekit.data.binarise import binarise
 from vaekit.data.core import DataSet, Split
 from vaekit.models.core import LatentModel
 from vaekit.objectives import Beta, Cosine, Linear, Objective, Schedule
-from vaekit.train import Interrupted, read_csv
+from vaekit.train import Interrupted, WarmAdagrad, read_csv
 from vaekit.train.checkpoint import Checkpoints
 from vaekit.train.identity import checksum
 
@@ -87,6 +87,7 @@ OPTIMISERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "Adam": partial(torch.optim.Adam, lr=0.01, amsgrad=True),
     "AdamW": partial(torch.optim.AdamW, lr=0.01),
     "Adagrad": partial(torch.optim.Adagrad, lr=0.05),
+    "WarmAdagrad": partial(WarmAdagrad, lr=0.05, warmup=5),
     "Adamax": partial(torch.optim.Adamax, lr=0.01),
     "RMSprop": partial(torch.optim.RMSprop, lr=0.01, momentum=0.9, centered=True),
     "SGD": partial(torch.optim.SGD, lr=0.01, momentum=0.9, nesterov=True),

@@ -2,7 +2,8 @@
 
 One hidden layer of tanh units on each side, a Gaussian encoder, all parameters drawn from a normal distribution of standard deviation .01,
 Adagrad on batches of 100, one sample, and a standard normal prior on the parameters: the objective is that of the paper's eq. 8 divided
-by the number of data points N, so that the prior becomes a weight decay of 1 / N.
+by the number of data points N, so that the prior becomes a weight decay of 1 / N. Adagrad first sums the squared gradients of 100
+batches, as in the authors' code (`vaekit.train.WarmAdagrad`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from functools import partial
 
 from torch import nn
-from torch.optim import Adagrad
 
 from vaekit import data, heads, priors
 from vaekit.conditional import Conditional
@@ -19,7 +19,7 @@ from vaekit.models import VAE
 from vaekit.nn import Layer, mlp
 from vaekit.objectives import ELBO
 from vaekit.recipes.core import Recipe
-from vaekit.train import Training
+from vaekit.train import Training, WarmAdagrad
 
 __all__ = ["freyfaces", "mnist", "network"]
 
@@ -55,7 +55,7 @@ def mnist(latent: int = 20, hidden: int = 500, lr: float = 0.01, scale: float = 
         epochs: passes over the training set.
     """
     model = network(latent, hidden, heads.Bernoulli((1, 28, 28)), scale)
-    optimiser = partial(Adagrad, lr=lr, weight_decay=1 / MNIST)
+    optimiser = partial(WarmAdagrad, lr=lr, weight_decay=1 / MNIST)
     return Recipe(
         model, partial(data.mnist_grey, 60_000 - MNIST), ELBO(), Training(epochs=epochs, batch_size=batch_size, optimiser=optimiser)
     )
@@ -77,5 +77,5 @@ def freyfaces(
         epochs: passes over the training set.
     """
     model = network(latent, hidden, heads.Gaussian((1, 28, 20), mean=nn.Sigmoid()), scale)
-    training = Training(epochs=epochs, batch_size=batch_size, optimiser=partial(Adagrad, lr=lr, weight_decay=1 / FREY))
+    training = Training(epochs=epochs, batch_size=batch_size, optimiser=partial(WarmAdagrad, lr=lr, weight_decay=1 / FREY))
     return Recipe(model, data.frey_faces, ELBO(), training)

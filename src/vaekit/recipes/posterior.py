@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from torch.optim import Adagrad
-
 from vaekit import data, heads
 from vaekit.data.core import DataSet
 from vaekit.errors import InputError
@@ -18,7 +16,7 @@ from vaekit.infer import HMC
 from vaekit.objectives import MCEM, WakeSleep
 from vaekit.recipes.aevb import network
 from vaekit.recipes.core import Recipe
-from vaekit.train import Training
+from vaekit.train import Training, WarmAdagrad
 
 __all__ = ["mcem", "wake_sleep"]
 
@@ -43,7 +41,7 @@ def wake_sleep(
     """
     _check(rows)
     model = network(latent, hidden, heads.Bernoulli((1, 28, 28)), scale)
-    training = Training(epochs=epochs, batch_size=batch_size, optimiser=partial(Adagrad, lr=lr, weight_decay=1 / rows))
+    training = Training(epochs=epochs, batch_size=batch_size, optimiser=partial(WarmAdagrad, lr=lr, weight_decay=1 / rows))
     return Recipe(model, partial(_mnist, rows), WakeSleep(), training)
 
 
@@ -74,7 +72,7 @@ def mcem(
     """
     _check(rows)
     model = network(latent, hidden, heads.Bernoulli((1, 28, 28)))
-    optimiser = partial(Adagrad, lr=lr, weight_decay=1 / rows)
+    optimiser = partial(WarmAdagrad, lr=lr, weight_decay=1 / rows)
     training = Training(epochs=epochs, batch_size=batch_size, repeat=updates, optimiser=optimiser)
     return Recipe(model, partial(_mnist, rows), MCEM(rows, latent, kernel=HMC(leapfrogs), updates=updates, warmup=0), training)
 

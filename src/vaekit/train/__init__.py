@@ -1,5 +1,6 @@
 """Training: `fit` a model to data, with checkpoints that resume exactly. See `vaekit.train.loop`."""
 
+from vaekit.train.adagrad import WarmAdagrad
 from vaekit.train.checkpoint import Checkpoints, load_weights, save_weights
 from vaekit.train.logs import CSV, Logger, TensorBoard, TextLog, read_csv
 from vaekit.train.loop import Fitted, fit
@@ -18,6 +19,7 @@ __all__ = [
     "TensorBoard",
     "TextLog",
     "Training",
+    "WarmAdagrad",
     "fit",
     "load_weights",
     "read_csv",
