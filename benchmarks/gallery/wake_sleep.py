@@ -1,6 +1,7 @@
 """Wake-sleep on MNIST with 20 latent dimensions: the test bound after 1e6 and 1e7 training samples, as in fig. 2 of the first VAE paper.
 
-The step size is chosen as there: the best of .01, .02 and .1 on the training bound after the first training samples.
+Of the paper's step sizes .01, .02 and .1 the two with the better training bound after the first samples go on to the end, and the one with
+the better training bound there is compared with the paper: the first samples alone prefer the smaller one, whose start is the calmer.
 
 Run: python -m benchmarks.gallery.wake_sleep
 """
@@ -21,7 +22,7 @@ from vaekit.train import Fitted, fit
 from vaekit.viz.figure import BLUE, GREY, ORANGE, blank, put_title, styled
 
 RATES = (0.01, 0.02, 0.1)
-FIRST = 200_000  # samples after which the step size is chosen
+FIRST = 200_000  # samples after which two step sizes are chosen
 SOURCE = "Kingma and Welling (2014), fig. 2, read off the vector figure (+- 0.2 nat)"
 PUBLISHED = {10**6: -130.9, 10**7: -108.3}
 ROWS = 500 if quick else posterior.ROWS
@@ -31,8 +32,8 @@ def epochs(samples: int) -> int:
     return 2 if quick else samples // ROWS
 
 
-def choose() -> float:
-    """The step size with the best training bound after the first samples."""
+def choose() -> list[float]:
+    """The two step sizes with the best training bounds after the first samples, in order."""
 
     def bound(lr: float) -> float:
         torch.manual_seed(0)
@@ -44,7 +45,7 @@ def choose() -> float:
         return fitted.history[-1]["train/bound"]
 
     found = once("wake-sleep-rates", lambda: {str(lr): bound(lr) for lr in RATES})
-    return float(max(found, key=found.get))
+    return sorted(sorted(map(float, found), key=lambda lr: -found[str(lr)])[:2])
 
 
 def recipe(lr: float) -> Recipe:
@@ -61,12 +62,25 @@ def tested(plan: Recipe, fitted: Fitted) -> dict[str, float]:
     return {"bound": found.elbo, "se": found.elbo_se, "log_px": -found.nll, "log_px_se": found.nll_se, "seconds": fitted.seconds}
 
 
+def at(fitted: Fitted, samples: float) -> dict[str, float]:
+    """The epoch that ended nearest to so many samples."""
+    return min(fitted.history, key=lambda row: abs(row["epoch"] * ROWS - samples))
+
+
 def main() -> None:
-    lr = choose()
-    fitted = trained("wake-sleep", partial(recipe, lr))
-    last = once("wake-sleep-tested", lambda: tested(recipe(lr), fitted))
+    rates = choose()
+    runs = {lr: trained(f"wake-sleep-{lr:g}", partial(recipe, lr)) for lr in rates}
+    figures: dict[str, dict[str, object]] = {}
+    lr = max(rates, key=lambda rate: runs[rate].history[-1]["train/bound"])
+    fitted = runs[lr]
+    found = {rate: once(f"wake-sleep-{rate:g}-tested", partial(tested, recipe(rate), run_)) for rate, run_ in runs.items()}
+    last = found[lr]
+    for name, rate in zip(("chosen", "other"), (lr, next(rate for rate in rates if rate != lr)), strict=True):
+        figures[f"{name}_lr"] = {"value": rate, "error": None, "unit": "step size"}
+        figures[f"{name}_train"] = {"value": runs[rate].history[-1]["train/bound"], "error": None, "unit": "nats"}
+        figures[f"{name}_1e6"] = {"value": at(runs[rate], 1e6)["valid/bound"], "error": found[rate]["se"], "unit": "nats"}
+        figures[f"{name}_1e7"] = {"value": found[rate]["bound"], "error": found[rate]["se"], "unit": "nats"}
     rows = [(float(row["epoch"] * ROWS), row["train/bound"], row["valid/bound"]) for row in fitted.history]
-    early = min(rows, key=lambda row: abs(row[0] - 1e6))
     series("wake-sleep", dict(zip(("samples", "train", "test"), map(list, zip(*rows, strict=True)), strict=True)))
 
     figure = blank(560, 330, constrained=True)
@@ -83,8 +97,8 @@ def main() -> None:
     put_title(figure, "Wake-sleep: the bound during training")
     picture("wake_sleep", figure)
 
-    figures = {
-        "test_1e6": {"value": early[2], "error": last["se"], "unit": "nats"},
+    figures |= {
+        "test_1e6": {"value": at(fitted, 1e6)["valid/bound"], "error": last["se"], "unit": "nats"},
         "test_1e7": {"value": last["bound"], "error": last["se"], "unit": "nats"},
         "train_1e7": {"value": rows[-1][1], "error": None, "unit": "nats"},
         "log_px_1e7": {"value": last["log_px"], "error": last["log_px_se"], "unit": "nats"},
@@ -99,7 +113,8 @@ def main() -> None:
             "hidden": 500,
             "samples": 10**7,
             "step size": lr,
-            "step size chosen after": FIRST,
+            "step sizes run to the end": rates,
+            "chosen after": FIRST,
             "initial standard deviation": 0.01,
             "importance samples of log p(x)": 100,
         },
