@@ -187,7 +187,7 @@ def curves(cells: Mapping[tuple[str, str], Mapping[str, Sequence[float]]]) -> Fi
             axes.set_title(kind)
             axes.set_xlabel("thousand steps")
         panels[0].set_ylabel("validation minus the bound [nats]")
-        panels[1].legend(loc="upper right")
+        panels[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         put_title(figure, "Estimators of the encoder's gradient, binary latents, static MNIST")
         put_note(figure, "The bound of vimco is that of five samples. Curves that lie higher are cut off.")
     return figure
