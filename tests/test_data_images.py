@@ -91,7 +91,7 @@ def same(a: Split | None, b: Split | None) -> bool:
 
 def test_the_catalogue_lists_every_reader_with_a_line_about_it() -> None:
     names = "digits mnist_grey mnist_dynamic mnist_static mnist_rounded fashion_mnist cifar10 frey_faces omniglot omniglot_drawers"
-    assert list(data.catalogue()) == names.split()
+    assert list(data.catalogue()) == [*names.split(), "dsprites", "sprites"]
     for name, reader in data.catalogue().items():
         first = (reader.__doc__ or "").splitlines()[0]
         assert getattr(data, name) is reader

@@ -13,13 +13,15 @@ from collections.abc import Callable
 
 from vaekit.data.arrays import arrays, permutation
 from vaekit.data.binarise import bernoulli, binarise
-from vaekit.data.core import DataSet, Prepare, Split, to_float
+from vaekit.data.core import DataSet, Factor, Prepare, Split, to_float
 from vaekit.data.densities import energy, log_normaliser
 from vaekit.data.images import cifar10, digits, frey_faces, omniglot, omniglot_drawers
 from vaekit.data.mnist import fashion_mnist, mnist_dynamic, mnist_grey, mnist_rounded, mnist_static
+from vaekit.data.sprites import dsprites, factor_values, sprites
 
 __all__ = [
     "DataSet",
+    "Factor",
     "Split",
     "Prepare",
     "to_float",
@@ -40,6 +42,9 @@ __all__ = [
     "frey_faces",
     "omniglot",
     "omniglot_drawers",
+    "dsprites",
+    "factor_values",
+    "sprites",
 ]
 
 
@@ -50,5 +55,5 @@ def catalogue() -> dict[str, Callable[..., DataSet]]:
     ['digits', 'mnist_grey', 'mnist_dynamic']
     """
     mnist = (mnist_grey, mnist_dynamic, mnist_static, mnist_rounded, fashion_mnist)
-    readers: tuple[Callable[..., DataSet], ...] = (digits, *mnist, cifar10, frey_faces, omniglot, omniglot_drawers)
+    readers: tuple[Callable[..., DataSet], ...] = (digits, *mnist, cifar10, frey_faces, omniglot, omniglot_drawers, dsprites, sprites)
     return {reader.__name__: reader for reader in readers}

@@ -45,6 +45,7 @@ def binarise(data: DataSet, *, seed: int = 0) -> DataSet:
         test=_drawn_once(data.test, seed),
         valid=None if data.valid is None else _drawn_once(data.valid, seed + 1),
         label_names=data.label_names,
+        factors=data.factors,
     )
 
 

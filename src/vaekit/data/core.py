@@ -6,6 +6,7 @@ Rows are kept in their stored form (bytes for images), which is four times small
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from vaekit.errors import InputError, nearest
 from vaekit.types import Batch
 
-__all__ = ["Prepare", "Split", "DataSet", "to_float"]
+__all__ = ["Prepare", "Split", "DataSet", "Factor", "to_float"]
 
 Prepare = Callable[[Tensor], Tensor]  # stored rows [B, *] -> float32 model input [B, *]
 
@@ -126,11 +127,21 @@ class Split:
         )
 
 
+@dataclass(frozen=True)
+class Factor:
+    """A factor that the data were made by: its name, its number of values, and whether they have an order (a size has, a shape none)."""
+
+    name: str
+    size: int
+    ordered: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class DataSet:
     """A named data set: training and test splits, and a validation split where there is one, of one event shape.
 
-    ``label_names[label]`` is the name of a class, where classes have names.
+    ``label_names[label]`` is the name of a class, where classes have names. Where the data were made by known ``factors``, the label is
+    the number of a combination of their values, the last factor changing fastest (`vaekit.data.factor_values` takes it apart).
 
     >>> x = torch.rand(6, 2, generator=torch.Generator().manual_seed(0))
     >>> data = DataSet("toy", train=Split(x[:4]), test=Split(x[4:]))
@@ -143,11 +154,18 @@ class DataSet:
     test: Split
     valid: Split | None = None
     label_names: tuple[str, ...] | None = None
+    factors: tuple[Factor, ...] = ()
 
     def __post_init__(self) -> None:
+        combinations = math.prod(factor.size for factor in self.factors)
         for name, split in self._splits().items():
             if split.shape != self.train.shape:
                 raise InputError(f'"{self.name}": {name} rows have shape {list(split.shape)}, train rows {list(self.train.shape)}')
+            if self.factors and (split.label is None or int(split.label.min()) < 0 or int(split.label.max()) >= combinations):
+                raise InputError(
+                    f'"{self.name}": {len(self.factors)} factors have {combinations} combinations, and the {name} rows need labels from 0 '
+                    f"to {combinations - 1} that number them"
+                )
             if self.label_names is None or split.label is None:
                 continue
             low, high = int(split.label.min()), int(split.label.max())

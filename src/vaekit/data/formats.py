@@ -31,6 +31,7 @@ __all__ = [
     "read_idx",
     "read_mat",
     "read_npz",
+    "read_npz_blocks",
     "read_omniglot",
     "read_records",
     "read_tar",
@@ -123,6 +124,26 @@ def read_npz(path: Path, key: str, shape: Sequence[int]) -> Bytes:
     if found.dtype != np.uint8 or found.shape != tuple(shape):
         raise InputError(f'"{key}" in {path} is {found.dtype} {list(found.shape)}, expected uint8 {list(shape)}; {REPAIR}')
     return found
+
+
+def read_npz_blocks(path: Path, key: str, shape: Sequence[int], dtype: npt.DTypeLike, *, rows: int = 4096) -> Iterator[npt.NDArray[Any]]:
+    """One array of a numpy .npz file that is too large to be held twice: blocks of ``rows`` rows, in order; nothing is unpickled."""
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        if f"{key}.npy" not in archive.namelist():
+            raise InputError(f'{path} has no array "{key}"; it holds {", ".join(archive.namelist()) or "nothing"}; {REPAIR}')
+        with archive.open(f"{key}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            found, fortran, kind = header(member)
+            if found != tuple(shape) or kind != np.dtype(dtype) or fortran:
+                raise InputError(f'"{key}" in {path} is {kind} {list(found)}, expected {np.dtype(dtype)} {list(shape)}; {REPAIR}')
+            size = math.prod(shape[1:]) * kind.itemsize
+            for start in range(0, shape[0], rows):
+                n = min(rows, shape[0] - start)
+                block = member.read(n * size)
+                if len(block) < n * size:
+                    raise EOFError
+                yield np.frombuffer(bytearray(block), dtype=kind).reshape(n, *shape[1:])
 
 
 def read_mat(path: Path, key: str) -> npt.NDArray[Any]:

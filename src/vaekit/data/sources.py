@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vaekit.data.fetch import Source
 
-__all__ = ["MNIST", "FASHION_MNIST", "STATIC_MNIST", "CIFAR10", "FREY_FACES", "OMNIGLOT"]
+__all__ = ["MNIST", "FASHION_MNIST", "STATIC_MNIST", "CIFAR10", "FREY_FACES", "OMNIGLOT", "DSPRITES"]
 
 MNIST = Source(
     "mnist",
@@ -89,4 +89,14 @@ OMNIGLOT = Source(
         "images_evaluation.zip": "md5:6b91aef0f799c5bb55b94e3f2daec811",
     },
     content={"images": "sha256:8784741eae4cf8f88abaeb9eb46d572bb89a5290c60a812e2de7b63d769b0230"},
+)
+
+DSPRITES = Source(
+    "dsprites",
+    urls=(
+        "https://raw.githubusercontent.com/google-deepmind/dsprites-dataset/fa310c66517cfc1939d77fe17c725154efc97127/",
+        "https://github.com/google-deepmind/dsprites-dataset/raw/master/",
+    ),
+    files={"dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz": "md5:7da33b31b13a06f4b04a70402ce90c2e"},
+    content={"dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz": "md5:7da33b31b13a06f4b04a70402ce90c2e"},  # of the file itself
 )

@@ -99,7 +99,7 @@ def classifier(data: DataSet, *, epochs: int = 3, seed: int = 0, batch_size: int
         raise InputError(f"{len(train)} training images and {epochs} epochs: at least 20 images and 1 epoch are needed")
     classes = int(max(train.label.max(), test.label.max())) + 1
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the generators of every GPU too
         order = torch.randperm(len(train))
         held = order[: min(HELD_OUT, len(train) // 10)]
         judge = Classifier(network(tuple(data.shape), classes))
