@@ -35,6 +35,7 @@ ORDER = (
     "vq",
     "discrete",
     "generation",
+    "likelihood",
 )
 INTRODUCTION = """# Gallery
 

@@ -14,6 +14,13 @@ from vaekit.dist.core import SampleShape, is_discrete, log_prob_parts, sum_event
 
 __all__ = ["Bernoulli"]
 
+FEWEST = 64
+"""Entries of an event below which single logarithms are kept: they are exact to a part of themselves, products to a part of 1."""
+FACTORS = 112
+"""Factors of at least 1/2 whose product is still a normal float32."""
+BLOCK = 400_000
+"""Logits of each thread at a time: 1.6 MB of float32."""
+
 
 class Bernoulli(Distribution):
     r"""Bernoulli with logits l, independent over the last ``event_dim`` dimensions; P(x_d = 1) = 1 / (1 + exp(-l_d)).
@@ -67,7 +74,10 @@ class Bernoulli(Distribution):
             return torch.bernoulli(self.mean.expand(*sample_shape, *self.logits.shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return -sum_event(_nll(self.logits, value), len(self.event_shape))
+        n = len(self.event_shape)
+        if _worth_blocks(self.logits, value, self.event_shape.numel()):
+            return _log_prob_in_blocks(self.logits, value, n)
+        return -sum_event(_nll(self.logits, value), n)
 
     def entropy(self) -> Tensor:
         return -self.log_prob(self.mean)
@@ -77,6 +87,40 @@ def _nll(logits: Tensor, x: Tensor) -> Tensor:
     # Exact for logits of any size, and as fast as a hand-written loss: one fused kernel forwards, one backwards.
     logits, x = torch.broadcast_tensors(logits, x.to(logits.dtype))
     return F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+
+
+def _worth_blocks(logits: Tensor, x: Tensor, entries: int) -> bool:
+    """Many large events, on a processor, and nothing to differentiate: there eager torch is bound by memory and logarithms."""
+    return (
+        entries >= FEWEST
+        and logits.numel() >= BLOCK
+        and logits.device.type == "cpu"
+        and logits.dtype in (torch.float32, torch.float64)
+        and not (torch.is_grad_enabled() and (logits.requires_grad or x.requires_grad))
+        and not torch.compiler.is_compiling()  # which makes one loop of the plain formula
+    )
+
+
+def _log_prob_in_blocks(logits: Tensor, x: Tensor, event_dim: int) -> Tensor:
+    r"""``-sum_event(_nll(logits, x))`` without a gradient, faster.
+
+    .. math:: \sum_d x_d l_d - \log(1 + e^{l_d}) = \sum_d (x_d l_d - \max(l_d, 0)) + \log \prod_d \sigma(|l_d|)
+
+    Each factor lies in [1/2, 1], so a product of up to `FACTORS` cannot underflow and one logarithm serves them all; blocks of rows stay
+    in the cache from one operation to the next. Rounding is below 1e-7 per entry in float32, as that of the sum is.
+    """
+    logits, x = torch.broadcast_tensors(logits, x.to(logits.dtype))
+    batch = logits.shape[: logits.dim() - event_dim]
+    logits, x = (t.flatten(-event_dim) if batch else t.reshape(1, -1) for t in (logits, x))
+    while logits.dim() > 2 and logits.shape[0] == 1:
+        logits, x = logits[0], x[0]
+    factors = max(n for n in range(1, FACTORS + 1) if logits.shape[-1] % n == 0)
+    rows = max(1, BLOCK * torch.get_num_threads() // logits[0].numel())
+    found = []
+    for block, value in zip(logits.split(rows), x.split(rows), strict=True):
+        linear = -torch.addcmul(block.clamp(min=0), block, value, value=-1).sum(-1)
+        found.append(linear + block.abs().sigmoid_().unflatten(-1, (-1, factors)).prod(-1).log_().sum(-1))
+    return torch.cat(found).reshape(batch)
 
 
 @log_prob_parts.register

@@ -16,21 +16,14 @@ from torch import Tensor
 
 from vaekit.bounds import Weights
 from vaekit.data.core import Split
-from vaekit.dist import Certain, log_prob_parts
-from vaekit.dist.core import factor_mask
 from vaekit.errors import InputError
 from vaekit.evaluate.latent import active, offsets
-from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
-from vaekit.evaluate.reconstruction import scorable
-from vaekit.models.core import LatentModel, at_centre
-from vaekit.types import Batch
+from vaekit.evaluate.matmul import matching_matmul
+from vaekit.evaluate.passes import device_of, observing
+from vaekit.evaluate.stream import blocks, certain, check_finite, entries, require_density, tiles
+from vaekit.models.core import LatentModel
 
 __all__ = ["Evaluation", "evaluate"]
-
-CHUNK = 4_000_000
-"""Numbers of x-shaped memory a chunk of samples may take: 16 MB, which stays in the last-level cache of common processors."""
-ROWS = 20_000
-"""Latents (samples times examples) a chunk may send through the decoder, whose layers may be far wider than x."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +77,9 @@ def evaluate(
 ) -> Evaluation:
     """Estimate ELBO and log-likelihood of every example of ``split`` by K = ``samples`` importance samples from q(z | x).
 
-    Memory does not grow with K nor with the number of examples: samples are streamed in chunks, only running sums are kept. A chunk has
+    Memory does not grow with K nor with the number of examples: samples are streamed in tiles, only running sums are kept. A tile has
     at most 4 million numbers in the shape of x and at most 20,000 latents, so a layer of the decoder of width H takes at most 20,000 H
-    numbers; but never less than one sample of each of the ``batch_size`` examples.
+    numbers; but never less than one sample of each of the ``batch_size`` examples. `log_likelihood` gives the numbers of each example.
 
     Args:
         model: any model with a posterior.
@@ -103,31 +96,24 @@ def evaluate(
         raise InputError(f"--samples {samples}: an estimate needs at least 1 importance sample per example")
     if batch_size < 1:
         raise InputError(f"batch_size {batch_size}: at least 1 example at a time")
-    if not scorable(model, split):
-        raise InputError(
-            "q(z | x) is a point and has no density, so this model has no bound and no likelihood that could be estimated; it has a "
-            "reconstruction error: see vaekit report, or vaekit.evaluate.reconstruction(model, split)"
-        )
-    if _one_code(model, split, batch_size):
-        samples = 1  # all samples would be the same one: the bound is exact, and does not rise with K
     parts: list[Tensor] = []
     observed = 0
-    with observing(model, seed):
-        for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
-            chunk = max(1, min(CHUNK // batch.x.numel(), ROWS // batch.size))
-            w = Weights.empty(batch.size, batch.x.device)
+    with observing(model, seed), matching_matmul(device_of(model)):
+        for seen in blocks(model, split, batch_size, seed):
+            require_density(seen)
+            if certain(seen):
+                samples = 1  # all samples would be the same one: the bound is exact, and does not rise with K
+            observed += int(entries(seen).sum())
+            w = Weights.empty(len(seen.levels[0].z[0]), device_of(model))
             terms = torch.zeros((), dtype=torch.float64)
-            for start in range(0, samples, chunk):
-                t = model.infer(batch, min(chunk, samples - start))
-                log_px, rate = t.log_px, t.rate
+            for log_px, rate in tiles(model, seen, samples):
                 w = w.update(log_px - rate.sum(-1))
                 terms = terms + torch.cat([log_px.unsqueeze(-1), rate], -1).sum(0, dtype=torch.float64)
             parts.append(torch.cat([torch.stack([w.elbo, w.iwae, w.ess], -1), terms / samples], -1).cpu())
-            observed += _scored(model, batch)
             if watch is not None:
                 watch(sum(len(part) for part in parts), len(split))
     values = torch.cat(parts)
-    _check_finite(values[:, 1])
+    check_finite(values[:, 1])
     mean = values.mean(0).tolist()
     se = (values.std(0) / math.sqrt(len(values))).tolist() if len(values) > 1 else [math.nan] * values.shape[1]
     offset = offsets(model, split, batch_size=batch_size)
@@ -148,31 +134,6 @@ def evaluate(
         latent_dim=offset.shape[1],
         seed=seed,
     )
-
-
-def _one_code(model: LatentModel, split: Split, batch_size: int) -> bool:
-    """Whether every level's q(z | x) is certain of one code."""
-    with observing(model, 0):
-        batch = next(batches(split.head(1), batch_size, device_of(model), dtype=dtype_of(model)))
-        return all(isinstance(level.q, Certain) for level in model.trace(at_centre(), batch).levels)
-
-
-def _scored(model: LatentModel, batch: Batch) -> int:
-    """Entries of x that log p(x | z) counts: the observed ones, but for those whose factor is only partly observed."""
-    if batch.mask is None:
-        return batch.x.numel()
-    px = model.trace(at_centre(), batch).px
-    parts = log_prob_parts(px, batch.input)
-    return int(factor_mask(parts, batch.mask, len(px.event_shape)).expand_as(batch.mask).sum())
-
-
-def _check_finite(log_px: Tensor) -> None:
-    bad = (~log_px.isfinite()).nonzero().flatten()
-    if len(bad):
-        raise InputError(
-            f"the likelihood of {len(bad)} of {len(log_px)} examples is not finite (first: row {int(bad[0])}): "
-            "the weights are damaged or the data lie where this model gives no probability"
-        )
 
 
 def _plain(value: object) -> object:

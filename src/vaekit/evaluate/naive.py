@@ -18,8 +18,8 @@ from vaekit.bounds import Weights
 from vaekit.data.core import Split
 from vaekit.dist import log_prob_observed
 from vaekit.errors import InputError
-from vaekit.evaluate.likelihood import CHUNK, ROWS
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.evaluate.stream import tile
 from vaekit.models.core import LatentModel, from_p
 
 __all__ = ["NaiveLikelihood", "naive_log_likelihood"]
@@ -80,7 +80,7 @@ def naive_log_likelihood(
     log_px, ess = [], []
     with observing(model, seed):
         for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
-            size = chunk or max(1, min(CHUNK // batch.x.numel(), ROWS // batch.size))
+            size = chunk or tile(batch)
             w = Weights.empty(batch.size, batch.x.device)
             for start in range(0, samples, size):
                 px = model.trace(from_p(min(size, samples - start), batch.size)).px

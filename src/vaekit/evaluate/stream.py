@@ -1,0 +1,149 @@
+r"""K importance samples of a batch as a stream: the one loop behind every estimate that draws z ~ q(z | x).
+
+.. math:: \log w_k = \log p(x | z_k) + \log p(z_k) - \log q(z_k | x), \qquad z_k \sim q(z | x)
+
+The samples come in *tiles*, whose size follows from the data alone; the noise is drawn and the sums are taken tile by tile. How many
+samples are decoded at once is another matter, and changes neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vaekit.data.core import Split
+from vaekit.dist import Certain, has_density, log_prob_parts
+from vaekit.dist.core import factor_mask
+from vaekit.errors import InputError
+from vaekit.evaluate.passes import batches, device_of, dtype_of
+from vaekit.models.core import LatentModel, Level, Trace, at_centre, from_q
+from vaekit.types import Batch
+
+__all__ = ["CHUNK", "ROWS", "blocks", "certain", "check_finite", "entries", "require_density", "tile", "tiles"]
+
+CHUNK = 4_000_000
+"""Numbers of x-shaped memory that samples decoded at once may take: 16 MB, which stays in the last-level cache of common processors."""
+ROWS = 20_000
+"""Latents (samples times examples) that go through the decoder at once, whose layers may be far wider than x."""
+
+
+def tile(batch: Batch) -> int:
+    """Samples of each example that are decoded at once: at least one, and as many as `CHUNK` and `ROWS` allow."""
+    return max(1, min(CHUNK // batch.x.numel(), ROWS // batch.size))
+
+
+def blocks(model: LatentModel, split: Split, size: int, seed: int) -> Iterator[Trace]:
+    """The split in order, ``size`` examples at a time, each block encoded once: its trace at the centre of q.
+
+    Use it inside ``observing(model, seed)``. The global generators are left at a state that depends on ``seed`` and the block alone.
+    """
+    torch.empty(30 << 20, dtype=torch.uint8)  # glibc learns from its release to keep such blocks: else each tile pays for fresh pages
+    rows = batches(split, size, device_of(model), dtype=dtype_of(model))
+    for number in range(-(-len(split) // size)):
+        torch.manual_seed(_block_seed(seed, number))  # before the rows are fetched: they may be binarised anew
+        yield model.trace(at_centre(), next(rows))
+
+
+def tiles(model: LatentModel, seen: Trace, samples: int, *, chunk: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """log p(x | z) ``[k, B]`` and the rates log q - log p ``[k, B, L]`` of ``samples`` samples z ~ q(z | x), tile by tile.
+
+    Args:
+        model: the model; a flat one does not encode x again. A model of several levels does so once a tile, because the posteriors below
+            the top depend on what was drawn above.
+        seen: a trace of the batch, as `blocks` gives it.
+        samples: K.
+        chunk: samples that a flat model decodes at once; default: `tile`.
+    """
+    batch = _batch(seen)
+    size = tile(batch)
+    if len(seen.levels) > 1 or batch.c is not None:  # p(x | z) of a model with a context needs the batch
+        for start in range(0, samples, size):
+            t = model.infer(batch, min(size, samples - start))
+            yield t.log_px, t.rate
+        return
+    at_once = size if chunk is None else chunk
+    top = seen.levels[0]
+    size = max(size, min(CHUNK // top.z.numel(), ROWS // batch.size))  # latents alone take little: noise and sums in larger pieces
+    join = max(1, at_once // size)
+    for start in range(0, samples, join * size):
+        stop = min(start + join * size, samples)
+        levels = [from_q(min(size, stop - k))(0, top.q, top.p) for k in range(start, stop, size)]
+        parts = [_decode(model, batch, part) for part in _split(_join(levels), at_once)]
+        log_px = parts[0] if len(parts) == 1 else torch.cat(parts)
+        for level, part in zip(levels, log_px.split(size), strict=True):
+            yield part, Trace(batch, (level,), seen.px).rate
+
+
+def entries(seen: Trace) -> Tensor:
+    """How many entries of x log p(x | z) counts, ``[B]``: the observed ones, but for those whose factor is only partly observed."""
+    batch = _batch(seen)
+    if batch.mask is None:
+        return torch.full((batch.size,), batch.x[0].numel(), device=batch.x.device)
+    parts = log_prob_parts(seen.px, batch.input)
+    return factor_mask(parts, batch.mask, len(seen.px.event_shape)).expand_as(batch.mask).flatten(1).sum(1)
+
+
+def certain(seen: Trace) -> bool:
+    """Whether every level's q(z | x) is certain of one code."""
+    return all(isinstance(level.q, Certain) for level in seen.levels)
+
+
+def require_density(seen: Trace) -> None:
+    """Refuse a model whose posterior is a point in a continuous space, at any level.
+
+    Raises:
+        InputError: it has no density, hence no bound and no likelihood.
+    """
+    if not all(level.q is None or has_density(level.q) for level in seen.levels):
+        raise InputError(
+            "q(z | x) is a point and has no density, so this model has no bound and no likelihood that could be estimated; it has a "
+            "reconstruction error: see vaekit report, or vaekit.evaluate.reconstruction(model, split)"
+        )
+
+
+def check_finite(log_px: Tensor) -> None:
+    """Refuse estimates ``[N]`` that are not finite.
+
+    Raises:
+        InputError: how many are not, and the first of them.
+    """
+    bad = (~log_px.isfinite()).nonzero().flatten()
+    if len(bad):
+        raise InputError(
+            f"the likelihood of {len(bad)} of {len(log_px)} examples is not finite (first: row {int(bad[0])}): "
+            "the weights are damaged or the data lie where this model gives no probability"
+        )
+
+
+def _batch(seen: Trace) -> Batch:
+    if seen.batch is None:
+        raise InputError("this pass has no data to score: it generated x; trace a batch")
+    return seen.batch
+
+
+def _block_seed(seed: int, block: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed} {block}".encode(), digest_size=4).digest(), "little")
+
+
+def _join(levels: list[Level]) -> Level:
+    """Tiles of one level as one; ``log_q`` is there, because a posterior without a density does not come this far."""
+    if len(levels) == 1:
+        return levels[0]
+    log_q = [level.log_q for level in levels if level.log_q is not None]
+    return Level(torch.cat([x.z for x in levels]), levels[0].p, levels[0].q, torch.cat([x.log_p for x in levels]), torch.cat(log_q))
+
+
+def _split(level: Level, size: int) -> list[Level]:
+    if level.log_q is None or len(level.z) <= size:
+        return [level]
+    parts = zip(level.z.split(size), level.log_p.split(size), level.log_q.split(size), strict=True)
+    return [Level(z, level.p, level.q, log_p, log_q) for z, log_p, log_q in parts]
+
+
+def _decode(model: LatentModel, batch: Batch, level: Level) -> Tensor:
+    """log p(x | z), ``[k, B]``, of a flat model by a pass without x, which therefore encodes nothing."""
+    t = model.trace(lambda number, q, p: level)
+    return Trace(batch, t.levels, t.px).log_px
