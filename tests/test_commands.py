@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from vaekit import commands
 from vaekit.cli import main
@@ -46,10 +48,15 @@ SHAPES = {
     "tutorials": (1, 28, 28),
     "flows": (1, 28, 28),
     "posterior": (1, 28, 28),
+    "sprites": (1, 32, 32),
     "aevb": (1, 28, 28),
     "aevb:freyfaces": (1, 28, 20),
 }
 SMALL = {
+    "aevb:mnist": {"warmup": 0},
+    "aevb:freyfaces": {"warmup": 0},
+    "posterior:mcem": {"warmup": 0},
+    "posterior:wake_sleep": {"warmup": 0},
     "discrete:categorical": {"start": 0.5},
     "mnist:iwae": {"k": 3},
     "mnist:ladder": {"warmup": 0},
@@ -111,6 +118,38 @@ def test_evaluate_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert again.nll == found["nll"]  # deterministic
 
 
+def test_diagnose(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures and findings for people, the same as JSON, and a file in the run folder; a section of the report."""
+    assert main(["evaluate", "run", "--diagnose"]) == 0
+    out = capsys.readouterr().out
+    n = len(digits().test)
+    assert out.startswith(f"{n} test examples, 5 samples of z each\n  evidence lower bound") and "mutual information I(x; z)" in out
+    assert "active latent dimensions" in out and "data in the central 80% of p(x | z)" in out and "+-" in out and "nan" not in out
+    assert main(["evaluate", "run", "--diagnose", "--json", "--split", "valid", "--samples", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    kept = json.loads((folder / "run" / "diagnosis.json").read_text())
+    assert set(kept) == {"test", "valid"} and kept["valid"] == found and found["test"]["samples"] == 2
+    assert found["aggregate"]["rate"] == pytest.approx(found["aggregate"]["mutual_information"] + found["aggregate"]["gap"])
+    assert len(found["kl"]) == len(found["variance"]) == 2 and abs(sum(found["kl"]) - found["test"]["rates"][0]) < 0.2
+    assert commands.diagnose("run").as_dict() == kept["test"]  # deterministic
+    assert commands.diagnose("run", split="train", samples=1).train is None  # nothing to compare it with
+
+
+def test_damaged_weights_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No traceback, no NaN, but which weights: on the command line and in the report."""
+    shutil.copytree(folder / "run", folder / "broken")
+    weights = load_file(folder / "broken" / "model.safetensors")
+    name = next(name for name in weights if name.startswith("likelihood") and name.endswith("bias"))
+    weights[name][0] = math.nan
+    save_file(weights, folder / "broken" / "model.safetensors")
+    assert main(["evaluate", "broken", "--diagnose"]) == 0
+    out = capsys.readouterr().out
+    assert f"error: The weights are damaged: 1 of {weights[name].numel()} values of {name} are NaN" in out
+    assert "error: No number can be trusted: " in out and "p(x | z)" in out and "evidence lower bound" not in out
+    page = commands.report("broken").read_text()
+    assert f"values of {name} are NaN" in page and "Numbers" not in page and ">nan" not in page
+
+
 def test_sample_reconstruct_embed(folder: Path) -> None:
     x, _ = commands.sample("run", n=10, out="x.npy")
     np.testing.assert_array_equal(np.load("x.npy"), x.numpy())
@@ -168,8 +207,8 @@ def test_report_is_one_file_with_its_pictures(folder: Path) -> None:
     path = commands.report("run")
     text = path.read_text()
     drawn = {p.stem for p in (folder / "run" / "figures").glob("*.png")}
-    assert {"reconstructions", "samples", "interpolations", "manifold", "latents", "kl", "curves"} <= drawn
-    assert text.count("data:image/png;base64,") == 7 and "http" not in text.replace("http-equiv", "")
+    assert {"reconstructions", "samples", "interpolations", "manifold", "latents", "kl", "curves", "information", "intervals"} <= drawn
+    assert text.count("data:image/png;base64,") == 9 and "http" not in text.replace("http-equiv", "")
     assert "50 importance samples" in text and "nats" in text
 
 

@@ -70,7 +70,7 @@ def test_trainer_and_fit_give_the_same_weights_and_logs(objective: Objective, po
     for name, t in fitted.model.state_dict().items():
         assert torch.equal(t, theirs[name]), name
     row = fitted.history[-1]
-    assert set(trainer.callback_metrics) == set(row) - {"epoch", "step", "seconds"}
+    assert set(trainer.callback_metrics) == set(row) - {"epoch", "step", "seconds", "valid/active"}
     for name, value in trainer.callback_metrics.items():
         assert float(value) == pytest.approx(row[name], rel=1e-5, abs=1e-6), name
     assert module.model is model

@@ -104,18 +104,29 @@ def train_command(
 @app.command("evaluate")
 def evaluate_command(
     run: RunFolder,
-    samples: Annotated[int, typer.Option(help="Importance samples per example.")] = 5000,
+    samples: Annotated[int | None, typer.Option(help="Importance samples per example; 5000, with --diagnose 5.")] = None,
+    diagnose: Annotated[bool, typer.Option("--diagnose", help="What is wrong with the model, instead of its likelihood.")] = False,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     seed: Annotated[int, typer.Option(help="Of the samples.", min=0, max=MAX_SEED)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     device: Device = "auto",
     trust: Trust = False,
 ) -> None:
-    """Likelihood and bound with their errors."""
+    """Likelihood and bound with errors, or a diagnosis."""
     import json
 
     from vaekit import commands
 
+    if diagnose:
+        from vaekit.outputs import diagnosis_text
+
+        with _bar("diagnosing") as watch:
+            found = commands.diagnose(
+                run, samples=5 if samples is None else samples, split=split, seed=seed, device=device, trust=trust, watch=watch
+            )
+        print(json.dumps(found.as_dict(), allow_nan=False) if as_json else diagnosis_text(found, split))
+        return
+    samples = 5000 if samples is None else samples
     with _bar("evaluating") as watch:
         result = commands.evaluate(run, samples=samples, split=split, seed=seed, device=device, trust=trust, watch=watch)
     if as_json:

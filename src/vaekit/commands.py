@@ -11,13 +11,11 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,23 +25,23 @@ from vaekit import data as data_sets
 from vaekit import viz
 from vaekit.data.core import Split
 from vaekit.errors import InputError
-from vaekit.evaluate import Evaluation, latents, leading, quantiles, spherical, straight
+from vaekit.evaluate import Diagnosis, Evaluation, Finding, latents, leading, quantiles, spherical, straight
+from vaekit.evaluate import diagnose as diagnose_split
 from vaekit.evaluate import embed as embed_split
 from vaekit.evaluate import evaluate as evaluate_split
 from vaekit.evaluate import interpolate as interpolate_model
 from vaekit.evaluate import traverse as traverse_model
 from vaekit.evaluate.passes import batches, device_of, dtype_of
-from vaekit.files import explained, write_bytes, write_json
+from vaekit.files import write_bytes, write_json
 from vaekit.launch import load, train
 from vaekit.models.core import LatentModel
-from vaekit.objectives import MCEM
+from vaekit.outputs import check_suffix, default_path, save
 from vaekit.recipes.core import Recipe, names, summary
 from vaekit.report import UNTRAINED, write_report
-from vaekit.runs import PathLike, Run
+from vaekit.runs import PathLike, Run, read_results
 from vaekit.types import Batch
-from vaekit.viz.figure import Figure
 
-__all__ = ["embed", "evaluate", "interpolate", "list_all", "load", "reconstruct", "report", "sample", "train", "traverse"]
+__all__ = ["diagnose", "embed", "evaluate", "interpolate", "list_all", "load", "reconstruct", "report", "sample", "train", "traverse"]
 
 FEW = 1000
 """Examples, at most, over which the latent dimensions are ranked."""
@@ -73,14 +71,41 @@ def evaluate(
         InputError: as `load`; ``samples`` below 1; an unknown split.
     """
     run, recipe = load(run, trust=trust, device=device)
-    kept = read_evaluations(run)
-    if not os.access(run.path, os.W_OK):  # said before the work, not after it
-        raise InputError(f"no permission to write {run.path / 'evaluation.json'}: evaluate a copy of the run folder")
-    if isinstance(recipe.objective, MCEM):
+    kept = read_results(run, "evaluation.json", "vaekit evaluate")
+    _writable(run, "evaluation.json")
+    if not recipe.objective.trains_q:
         warnings.warn(f"{UNTRAINED}.", stacklevel=2)
     result = evaluate_split(recipe.model, recipe.data().split(split), samples=samples, seed=seed, watch=watch)
     write_json(run.path / "evaluation.json", kept | {split: result.as_dict()})
     return result
+
+
+def diagnose(
+    run: PathLike | Run,
+    *,
+    samples: int = 5,
+    split: str = "test",
+    seed: int = 0,
+    device: str = "auto",
+    trust: bool = False,
+    watch: Callable[[int, int], None] | None = None,
+) -> Diagnosis:
+    """`vaekit.evaluate.diagnose` on a split of the run's data, beside as much of its training data; kept in ``diagnosis.json``.
+
+    Raises:
+        InputError: as `load`; ``samples`` below 1; an unknown split; a plain autoencoder, which has no bound.
+    """
+    run, recipe = load(run, trust=trust, device=device)
+    kept = read_results(run, "diagnosis.json", "vaekit evaluate --diagnose")
+    _writable(run, "diagnosis.json")
+    data = recipe.data()
+    rows = data.split(split)
+    train = None if split == "train" else data.train
+    found = diagnose_split(recipe.model, rows, train=train, samples=samples, seed=seed, watch=watch)
+    if not recipe.objective.trains_q:  # the others would blame the model for what its encoder is
+        found = replace(found, findings=[Finding("warning", f"{UNTRAINED}."), *(f for f in found.findings if f.severity == "error")])
+    write_json(run.path / "diagnosis.json", kept | {split: found.as_dict()})
+    return found
 
 
 def sample(
@@ -102,12 +127,12 @@ def sample(
     """
     run, recipe = load(run, trust=trust)
     if out is not None:
-        _suffix(Path(out), ".png", ".npy")
+        check_suffix(Path(out), ".png", ".npy")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         x = recipe.model.sample(n, temperature=temperature, mean=mean).cpu()
-    target = _default(run, "samples", x) if out is None else Path(out)
-    _save(x, target)
+    target = default_path(run, "samples", x) if out is None else Path(out)
+    save(x, target)
     return x, target
 
 
@@ -130,15 +155,15 @@ def reconstruct(
     """
     run, recipe = load(run, trust=trust)
     if out is not None:
-        _suffix(Path(out), ".png", ".npy")
+        check_suffix(Path(out), ".png", ".npy")
     _encoder(run, recipe)
     found = recipe.data().split(split)
     if seed is not None:
         found = found.take(torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)))
     batch = _batch(recipe.model, found.head(min(16, len(found)) if n is None else n), 0 if seed is None else seed)
     x_hat = recipe.model.reconstruct(batch).cpu()
-    target = _default(run, "reconstructions", x_hat) if out is None else Path(out)
-    _save(x_hat, target, lambda: viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1])))
+    target = default_path(run, "reconstructions", x_hat) if out is None else Path(out)
+    save(x_hat, target, lambda: viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1])))
     return x_hat, target
 
 
@@ -163,7 +188,7 @@ def interpolate(
     """
     run, recipe = load(run, trust=trust)
     if out is not None:
-        _suffix(Path(out), ".png", ".npy")
+        check_suffix(Path(out), ".png", ".npy")
     _encoder(run, recipe)
     found = recipe.data().split(split)
     rows = list(range(min(10, len(found) // 2 * 2)) if rows is None else rows)
@@ -171,8 +196,8 @@ def interpolate(
         raise InputError(f"interpolations lie between two examples each: give an even number of rows, not {len(rows)}")
     a, b = (_batch(recipe.model, _rows(found, rows[i::2], split)) for i in (0, 1))
     x = interpolate_model(recipe.model, a, b, steps=steps, along=spherical if arc else straight).x.cpu()
-    target = _default(run, "interpolations", x[0]) if out is None else Path(out)
-    _save(x, target, lambda: viz.strips(torch.cat([a.x.cpu().unsqueeze(1), x, b.x.cpu().unsqueeze(1)], 1)), rows=True)
+    target = default_path(run, "interpolations", x[0]) if out is None else Path(out)
+    save(x, target, lambda: viz.strips(torch.cat([a.x.cpu().unsqueeze(1), x, b.x.cpu().unsqueeze(1)], 1)), rows=True)
     return x, target
 
 
@@ -196,7 +221,7 @@ def traverse(
     """
     run, recipe = load(run, trust=trust)
     if out is not None:
-        _suffix(Path(out), ".png", ".npy")
+        check_suffix(Path(out), ".png", ".npy")
     values = quantiles(steps)
     if row is not None:
         _encoder(run, recipe)
@@ -204,14 +229,14 @@ def traverse(
     start = None if row is None else _batch(recipe.model, _rows(found, [row], split))
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:FEW]  # data sets may be sorted by class
     ranked = latents(recipe.model, found.take(order))
-    if isinstance(recipe.objective, MCEM):
+    if not recipe.objective.trains_q:
         ranked = replace(ranked, kl=None)  # that of an encoder which nobody trained
     which = leading(ranked, min(8, ranked.z.shape[1]) if dimensions is None else dimensions)
     x = traverse_model(recipe.model, start, dimensions=which, values=values).x.cpu()
-    target = _default(run, "traversals", x[0]) if out is None else Path(out)
+    target = default_path(run, "traversals", x[0]) if out is None else Path(out)
     labels = [f"z[{d}]" if ranked.kl is None else f"z[{d}], {ranked.kl[d]:.2f} nats" for d in which]
     title = f"Latent dimensions moved alone, largest {'variance' if ranked.kl is None else 'KL'} first"
-    _save(x, target, lambda: viz.traversals(x, values=values, names=labels, title=title), rows=True)
+    save(x, target, lambda: viz.traversals(x, values=values, names=labels, title=title), rows=True)
     return x, target
 
 
@@ -225,7 +250,7 @@ def embed(
     """
     run, recipe = load(run, trust=trust, device=device)
     target = run.path / f"embedding-{split}.npz" if out is None else Path(out)
-    _suffix(target, ".npz")
+    check_suffix(target, ".npz")
     _encoder(run, recipe)
     rows = recipe.data().split(split)
     z = embed_split(recipe.model, rows)
@@ -244,41 +269,19 @@ def report(run: PathLike | Run, *, trust: bool = False) -> Path:
         InputError: as `load`.
     """
     run, recipe = load(run, trust=trust)
-    return write_report(run, recipe, read_evaluations(run))
+    return write_report(run, recipe, read_results(run, "evaluation.json", "vaekit evaluate"))
 
 
-def read_evaluations(run: Run) -> dict[str, dict[str, Any]]:
-    """What ``evaluate`` found so far, by split.
-
-    Raises:
-        InputError: a damaged ``evaluation.json``.
-    """
-    file = run.path / "evaluation.json"
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_text())
-        return {split: dict(values) for split, values in found.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{file} is damaged ({error}): remove it and run: vaekit evaluate {run.path}") from error
+def _writable(run: Run, name: str) -> None:
+    """Said before the work, not after it."""
+    if not os.access(run.path, os.W_OK):
+        raise InputError(f"no permission to write {run.path / name}: evaluate a copy of the run folder")
 
 
 def _encoder(run: Run, recipe: Recipe) -> None:
     """Refuse to read codes off an encoder that nobody trained."""
-    if isinstance(recipe.objective, MCEM):
+    if not recipe.objective.trains_q:
         raise InputError(f"{run.path}: {UNTRAINED}")
-
-
-def _suffix(path: Path, *kinds: str) -> None:
-    if path.suffix.lower() not in kinds:
-        raise InputError(f'--out {path}: writes {" or ".join(kinds)}, not "{path.suffix}"')
-
-
-def _prepare(path: Path) -> None:
-    """Make the folder of a default place; the folder of a place that was asked for must be there."""
-    if path.parent.name == "figures":
-        with explained(path):
-            path.parent.mkdir(exist_ok=True)
 
 
 def _rows(found: Split, rows: Sequence[int], name: str) -> Split:
@@ -293,32 +296,3 @@ def _batch(model: LatentModel, rows: Split, seed: int = 0) -> Batch:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return next(batches(rows, len(rows), device_of(model), dtype=dtype_of(model)))
-
-
-def _save(x: Tensor, target: Path, draw: Callable[[], Figure] | None = None, *, rows: bool = False) -> None:
-    """x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; or as the figure that ``draw`` makes, by default the bare images."""
-    if target.suffix == ".npy":
-        buffer = io.BytesIO()
-        np.save(buffer, x.numpy(), allow_pickle=False)
-        _prepare(target)
-        write_bytes(target, buffer.getvalue())
-        return
-    _images_only(x[0] if rows else x, target)
-    _prepare(target)
-    if draw is None:
-        viz.save_png(x, target, scale=max(2, 64 // x.shape[-1]), gap=viz.gap_for(x.shape[-1]))
-    else:
-        write_bytes(target, viz.png(draw()))
-
-
-def _default(run: Run, name: str, x: Tensor) -> Path:
-    return run.figures / f"{name}{'.png' if _are_images(x) else '.npy'}"
-
-
-def _are_images(x: Tensor) -> bool:
-    return x.dim() == 4 and x.shape[1] in (1, 3)
-
-
-def _images_only(x: Tensor, target: Path) -> None:
-    if not _are_images(x):
-        raise InputError(f"--out {target}: examples of shape {list(x.shape[1:])} are no pictures; write them as .npy")

@@ -17,23 +17,23 @@ from vaekit.dist import DiagGaussian, centre
 from vaekit.errors import InputError
 from vaekit.evaluate import (
     ACTIVE,
+    Diagnosis,
     Evaluation,
     Finding,
     Latents,
     advise,
     continuous,
+    diagnose,
     evaluate,
     interpolate,
     latents,
     measure,
     reconstruction,
-    residuals,
     scorable,
 )
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.files import explained, write_bytes
 from vaekit.models.core import LatentModel, from_p, given
-from vaekit.objectives import MCEM
 from vaekit.recipes.core import Recipe, outside
 from vaekit.runs import Run
 from vaekit.train.logs import read_csv
@@ -52,33 +52,45 @@ UNTRAINED = (
 QUICK = 16
 """Importance samples of the estimate that a report makes where nobody has evaluated yet."""
 EXAMPLES = 1000
-"""Examples, at most, behind the comparison with the training data and the residuals."""
+"""Examples, at most, behind the diagnosis and its comparison with the training data."""
 POINTS = 5000
 """Examples, at most, in the latent map."""
+
+Drawing = tuple[str, Figure, str, str]
+"""Name of the file, figure, caption, and words for those who cannot see it."""
 
 
 def write_report(run: Run, recipe: Recipe, evaluations: Mapping[str, Mapping[str, Any]]) -> Path:
     """Figures to ``figures/``, all of it to ``report.html``; the path of the page."""
     model, data = recipe.model, recipe.data()
     shown = _some(data.test, POINTS)
-    map_ = latents(model, shown)
-    if scorable(model, shown):
-        findings, numbers = _likelihood(run, model, data, map_, evaluations.get("test"))
-    else:
-        findings, numbers = _reconstruction(model, data)
-    if isinstance(recipe.objective, MCEM):
-        findings = [Finding("warning", f"{UNTRAINED}.")]  # the others would blame the model for what its encoder is
-    pictures = []
     with explained(run.figures):
         run.figures.mkdir(exist_ok=True)
+    map_: Latents | None = latents(model, shown)
+    parts: list[Section] = []
+    if not scorable(model, shown):
+        findings, numbers = _reconstruction(model, data)
+        parts.append(numbers)
+    else:
+        found = diagnose(model, _some(data.test, EXAMPLES), train=_some(data.train, EXAMPLES), samples=1)
+        findings = found.findings
+        if found.test is None or found.train is None:
+            map_ = None  # no number can be trusted, and no picture
+        else:
+            findings, numbers = _likelihood(run, model, data, found, found.train, evaluations.get("test"))
+            parts += [numbers, *([_diagnosis(run, found)] if recipe.objective.trains_q else [])]
+    if not recipe.objective.trains_q:
+        # the others would blame the model for what its encoder is
+        findings = [Finding("warning", f"{UNTRAINED}."), *(f for f in findings if f.severity == "error")]
+    pictures = []
     for name, figure, caption, alt in _drawings(run, model, data, shown, map_):
-        if isinstance(recipe.objective, MCEM) and name in ("reconstructions", "interpolations", "latents", "kl"):
+        if not recipe.objective.trains_q and name in ("reconstructions", "interpolations", "latents", "kl"):
             continue
         write_bytes(run.figures / f"{name}.png", viz.png(figure))
         pictures.append(Picture(figure, caption, alt))
     sections = [
         Section("What stands out", items=[Findings(findings)] if findings else ["Nothing looks wrong."]),
-        numbers,
+        *parts,
         Section("Pictures", items=pictures),
         Section("Settings", f"Made by: {run.config.command}", list(_settings(run, recipe))),
     ]
@@ -89,17 +101,51 @@ def write_report(run: Run, recipe: Recipe, evaluations: Mapping[str, Mapping[str
 
 
 def _likelihood(
-    run: Run, model: LatentModel, data: DataSet, map_: Latents, kept: Mapping[str, Any] | None
+    run: Run, model: LatentModel, data: DataSet, found: Diagnosis, train: Evaluation, kept: Mapping[str, Any] | None
 ) -> tuple[list[Finding], Section]:
     """What stands out, and the numbers, of a model with a bound."""
     test = evaluate(model, data.test, samples=QUICK) if kept is None else _evaluation(kept)
-    train = evaluate(model, _some(data.train, EXAMPLES), samples=1)
-    some = _some(data.test, EXAMPLES)
-    findings = advise(test, train=train, latents=map_, residuals=residuals(model, some), measure=measure(model, some))
+    findings = advise(
+        test,
+        train=train,
+        latents=found.latents,
+        residuals=found.residuals,
+        measure=measure(model, _some(data.test, EXAMPLES)),
+        aggregate=found.aggregate,
+        calibration=found.calibration,
+        codes=found.codes,
+    )
     how = f"{test.samples} importance samples for each of {test.examples} test examples" + (
         f"; a quick look, run: vaekit evaluate {_words(run)}" if kept is None else ""
     )
     return findings, Section("Numbers", f"Nats per example, from {how}. ± is the standard error over examples.", [_numbers(test, train)])
+
+
+def _diagnosis(run: Run, found: Diagnosis) -> Section:
+    """The figures behind the findings."""
+    items: list[Table | Picture | Findings | str] = [
+        Table(
+            ["quantity", "value"],
+            [[e.name, e.value if isinstance(e.value, str) else Number(e.value, e.error, e.unit)] for e in found.entries()],
+        )
+    ]
+    a, c = found.aggregate, found.calibration
+    drawn: list[Drawing] = []
+    if a is not None:
+        caption = "The rate is what z tells of which example it was, and how far all posteriors together lie from the prior"
+        alt = "A bar of two parts, the mutual information and the gap, and a line at log N."
+        drawn.append(("information", viz.information(a.mutual_information, a.gap, ceiling=a.ceiling), caption, alt))
+    if c is not None:
+        alt = "A histogram of the data's places in p(x | z), and the coverage of its central intervals."
+        figure = viz.intervals(c.places, nominal=c.nominal, coverage=c.coverage)
+        drawn.append(("intervals", figure, "Calibration of the decoder's distribution", alt))
+    for name, figure, caption, alt in drawn:
+        write_bytes(run.figures / f"{name}.png", viz.png(figure))
+        items.append(Picture(figure, caption, alt))
+    items += [f"{reason[0].upper()}{reason[1:]}." for reason in found.left_out]
+    examples = found.test.examples if found.test is not None else 0
+    text = f"A quick look at {examples} test examples, one z each; all of them: vaekit evaluate {_words(run)} --diagnose"
+    return Section("Diagnosis", text, items)
 
 
 def _reconstruction(model: LatentModel, data: DataSet) -> tuple[list[Finding], Section]:
@@ -169,13 +215,19 @@ def _settings(run: Run, recipe: Recipe) -> Iterator[Table]:
     )
 
 
-Drawing = tuple[str, Figure, str, str]
-"""Name of the file, figure, caption, and words for those who cannot see it."""
+def _drawings(run: Run, model: LatentModel, data: DataSet, shown: Split, map_: Latents | None) -> Iterator[Drawing]:
+    """All of them; without a map only what has been logged."""
+    if map_ is not None:
+        if len(data.shape) == 3 and data.shape[0] in (1, 3):
+            yield from _image_drawings(model, shown)
+        yield from _latent_drawings(data, shown, map_)
+    rows = read_csv(run.path / "metrics.csv")
+    if rows:
+        columns = {name: [row.get(name, math.nan) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+        yield "curves", viz.curves(columns), "Every term of the bound while training", "Curves of each term over the steps of training."
 
 
-def _drawings(run: Run, model: LatentModel, data: DataSet, shown: Split, map_: Latents) -> Iterator[Drawing]:
-    if len(data.shape) == 3 and data.shape[0] in (1, 3):
-        yield from _image_drawings(model, shown)
+def _latent_drawings(data: DataSet, shown: Split, map_: Latents) -> Iterator[Drawing]:
     caption = f"Posterior means of {len(map_.z):,} test examples" + (", first two principal components" if map_.z.shape[1] > 2 else "")
     yield (
         "latents",
@@ -190,10 +242,6 @@ def _drawings(run: Run, model: LatentModel, data: DataSet, shown: Split, map_: L
             f"KL of each latent dimension, over {len(map_.z):,} test examples",
             "Bars of the KL of each latent dimension.",
         )
-    rows = read_csv(run.path / "metrics.csv")
-    if rows:
-        columns = {name: [row.get(name, math.nan) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
-        yield "curves", viz.curves(columns), "Every term of the bound while training", "Curves of each term over the steps of training."
 
 
 def _image_drawings(model: LatentModel, test: Split) -> Iterator[Drawing]:

@@ -8,6 +8,7 @@
     checkpoints/         the last few, for --resume
     metrics.csv, log.txt every term of the bound, epoch by epoch
     evaluation.json      written by ``vaekit evaluate``
+    diagnosis.json       written by ``vaekit evaluate --diagnose``
     figures/, report.html
 """
 
@@ -27,7 +28,7 @@ from vaekit import __version__
 from vaekit.errors import InputError
 from vaekit.files import explained, write_json
 
-__all__ = ["FORMAT", "Config", "PathLike", "Run", "create", "open_run"]
+__all__ = ["FORMAT", "Config", "PathLike", "Run", "create", "open_run", "read_results"]
 
 PathLike = str | os.PathLike[str]
 
@@ -134,6 +135,21 @@ def versions() -> dict[str, str]:
 
     packages = {name: version(name) for name in ("torch", "numpy", "lightning", "zuko", "safetensors")}
     return {"vaekit": __version__, "python": platform.python_version(), **packages}
+
+
+def read_results(run: Run, name: str, command: str) -> dict[str, dict[str, Any]]:
+    """What a command has written into a file of the run so far, by split.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    file = run.path / name
+    if not file.is_file():
+        return {}
+    try:
+        return {split: dict(values) for split, values in json.loads(file.read_text()).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} is damaged ({error}): remove it and run: {command} {run.path}") from error
 
 
 def _next(root: Path, recipe: str) -> Path:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from vaekit.evaluate.aggregate import Aggregate
+from vaekit.evaluate.calibration import Calibration
+from vaekit.evaluate.codes import Usage
 from vaekit.evaluate.latent import ACTIVE, Latents
 from vaekit.evaluate.likelihood import Evaluation
 from vaekit.evaluate.measure import Measure
 from vaekit.evaluate.residuals import Residuals
+from vaekit.train.collapse import NEGLIGIBLE
 
 __all__ = ["Finding", "advise"]
 
-NEGLIGIBLE = 0.1
-"""Nats of KL below which a level counts as collapsed: 0.14 bits about x."""
 FEW = 10
 """Fewer examples than this say nothing about latent dimensions."""
+ABSURD = 1000
+"""Nats of KL a latent dimension that no data ask for."""
+MISSED = 0.1
+"""How far the coverage of an interval may lie from its mass."""
 
 
 class Finding(NamedTuple):
@@ -35,6 +42,9 @@ def advise(
     latents: Latents | None = None,
     residuals: Residuals | None = None,
     measure: Measure | None = None,
+    aggregate: Aggregate | None = None,
+    calibration: Calibration | None = None,
+    codes: Sequence[Usage] = (),
 ) -> list[Finding]:
     """Findings on a trained model, the gravest first; an empty list where nothing looks wrong.
 
@@ -44,8 +54,12 @@ def advise(
         latents: for inactive units level by level; without it the counts in ``test`` are used.
         residuals: for the variance of a Gaussian likelihood.
         measure: what log p(x | z) is, for what may be compared with it.
+        aggregate: the posteriors together, for the distance of their mixture from the prior.
+        calibration: for the intervals of any likelihood that has some.
+        codes: use of the codes of each quantised level; of their vectors' dimensions nothing is said then.
     """
-    found = [*_units(test, latents), *_variance(residuals), *_overfitting(test, train), *_weights(test), *_meaning(measure)]
+    found = [*([] if codes else _units(test, latents)), *_exploded(test), *_variance(residuals), *_intervals(calibration, residuals)]
+    found += [*_overfitting(test, train), *_codes(codes), *_aggregate(aggregate), *_weights(test), *_meaning(measure)]
     return sorted(found, key=lambda finding: finding.severity != "warning")
 
 
@@ -101,6 +115,20 @@ def _inactive(test: Evaluation, latents: Latents | None, collapsed: list[int]) -
     ]
 
 
+def _exploded(test: Evaluation) -> list[Finding]:
+    """A rate that no data ask for: the KL of a dimension grows by a nat each time that its standard deviation falls by e."""
+    if not sum(test.rates) > ABSURD * test.latent_dim:
+        return []
+    level = max(range(len(test.rates)), key=lambda n: test.rates[n])
+    return [
+        Finding(
+            "warning",
+            f"The KL is {sum(test.rates):.3g} nats for {test.latent_dim} latent dimensions, most of it at level {level}: a mean or a scale "
+            "of q(z | x) or p(z) has exploded; lower the learning rate, clip the gradient, or give the scale a floor (min_scale).",
+        )
+    ]
+
+
 def _variance(r: Residuals | None) -> list[Finding]:
     if r is None or 0.8 < r.standardised < 1.25:
         return []
@@ -113,6 +141,24 @@ def _variance(r: Residuals | None) -> list[Finding]:
             "learn the variance, or train longer if it is learned.",
         )
     ]
+
+
+def _intervals(c: Calibration | None, r: Residuals | None) -> list[Finding]:
+    """Where the variance fits on average, or is no Gaussian's, the intervals may still be wrong."""
+    if c is None or _variance(r):
+        return []
+    off = [inside - mass for mass, inside in zip(c.nominal, c.coverage, strict=True)]
+    mass, inside, se = max(zip(c.nominal, c.coverage, c.coverage_se, strict=True), key=lambda entry: abs(entry[1] - entry[0]))
+    if not abs(inside - mass) > max(MISSED, 3 * se):
+        return []
+    way = "too wide" if off[0] > 0 else "too narrow"
+    shape = (
+        f"p(x | z) is {way}: its scale does not fit; learn the scale, or train longer if it is learned."
+        if r is None
+        else "the variance fits on average but not everywhere, or the errors are no Gaussian's (heavier tails, or many entries that are "
+        "exact); a variance for each entry, or another likelihood, would fit better."
+    )
+    return [Finding("warning", f"{100 * inside:.0f}% of the data lie in the central {100 * mass:.0f}% intervals of p(x | z): {shape}")]
 
 
 def _overfitting(test: Evaluation, train: Evaluation | None) -> list[Finding]:
@@ -128,6 +174,49 @@ def _overfitting(test: Evaluation, train: Evaluation | None) -> list[Finding]:
             "warning",
             f"The model overfits: the ELBO is {gap:.1f} +- {se:.1f} nats higher on training data than on held-out data; "
             "use a smaller network, dropout, more data or, where there is none yet, early stopping (patience).",
+        )
+    ]
+
+
+def _codes(codes: Sequence[Usage]) -> list[Finding]:
+    """Codes that so many draws would have shown if all were in use."""
+    found = []
+    for use in codes:
+        missing = use.expected - use.used
+        if not missing > 0.1 * use.expected:
+            continue
+        at = f" of level {use.level}" if len(codes) > 1 else ""
+        found.append(
+            Finding(
+                "warning" if missing > 0.5 * use.expected else "info",
+                f"{use.dead} of {use.size} codes{at} are dead: {use.draws:,} draws used {use.used} (perplexity {use.perplexity:.1f}), and "
+                "as many of equally likely codes would have shown "
+                f"{use.expected:.0f}; re-initialise dead codes from the data (Codebook(revive=0.1)), or take a smaller codebook or FSQ.",
+            )
+        )
+    return found
+
+
+def _aggregate(a: Aggregate | None) -> list[Finding]:
+    if a is None or a.examples < FEW:
+        return []
+    if a.mutual_information > a.ceiling - 0.5:
+        return [
+            Finding(
+                "info",
+                f"I(x; z) = {a.mutual_information:.2f} nats is near its ceiling, log N = {a.ceiling:.2f}: the posteriors of these "
+                f"{a.examples} examples hardly overlap, so that z tells at least that much of x, and KL(q(z) || p(z)) is {a.gap:.2f} nats "
+                "at most; more examples raise the one and lower the other.",
+            )
+        ]
+    if not (a.gap > 1 and a.gap > a.mutual_information):
+        return []
+    return [
+        Finding(
+            "warning",
+            f"The posteriors together do not fill the prior: KL(q(z) || p(z)) is {a.gap:.2f} +- {a.gap_se:.2f} nats of a rate of "
+            f"{a.rate:.2f}, so that samples from p(z) decode latents that the decoder has not met; learn the prior (GaussianMixture, "
+            "VampPrior, a flow), or give the KL more weight.",
         )
     ]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+from torch import Tensor
 
 from vaekit.data.core import Split
 from vaekit.dist import Quantised, describe
@@ -10,7 +13,44 @@ from vaekit.errors import InputError
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.models.core import LatentModel, at_centre
 
-__all__ = ["codes"]
+__all__ = ["Usage", "codes", "usage"]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How a data set uses the codes of one level.
+
+    Attributes:
+        level: from 0 at the top.
+        size: codes there are.
+        draws: codes that were chosen: examples times places of the grid.
+        used: different ones among them; the others are dead as far as these draws tell.
+        perplexity: exp(-sum_c f_c log f_c) of the frequencies f, 1 (always the same) to `size` (all equally often).
+        expected: how many different ones as many draws of equally likely codes would show.
+    """
+
+    level: int
+    size: int
+    draws: int
+    used: int
+    perplexity: float
+    expected: float
+
+    @property
+    def dead(self) -> int:
+        """Codes that nothing has chosen."""
+        return self.size - self.used
+
+
+def usage(level: int, count: Tensor) -> Usage:
+    """`Usage` from how often each code was chosen, ``[size]``.
+
+    >>> usage(0, torch.tensor([3, 3, 0, 0]))
+    Usage(level=0, size=4, draws=6, used=2, perplexity=2.0, expected=3.2881)
+    """
+    size, draws = len(count), int(count.sum())
+    perplexity = float(torch.special.entr(count.double() / draws).sum().exp())
+    return Usage(level, size, draws, int((count > 0).sum()), perplexity, size * (1 - (1 - 1 / size) ** draws))
 
 
 def codes(model: LatentModel, split: Split, *, batch_size: int = 500) -> Split:

@@ -8,19 +8,14 @@ import torch
 from torch import Tensor
 
 from vaekit.data.core import Split
-from vaekit.dist import DiagGaussian, centre, gaussian_kl_parts
+from vaekit.dist import DiagGaussian, gaussian_kl_parts
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.models.core import LatentModel, Level, at_centre
+from vaekit.train.collapse import ACTIVE
+from vaekit.train.collapse import offset as offset_of
 from vaekit.types import Batch
 
 __all__ = ["ACTIVE", "Latents", "active", "embed", "latents", "offsets"]
-
-ACTIVE = 1e-2
-"""A latent dimension is active where the variance over the data of its posterior mean exceeds this (Burda et al., 2016).
-
-The definition is made for N(0, I). Under another diagonal Gaussian p the mean is counted from p's, in units of p's standard deviation:
-what a level below the top takes from the level above is no news about x. See `offsets`.
-"""
 
 
 @dataclass(frozen=True)
@@ -92,13 +87,7 @@ def latents(model: LatentModel, split: Split, *, seed: int = 0, batch_size: int 
 
 def _offset(model: LatentModel, batch: Batch) -> Tensor:
     with torch.no_grad():
-        return torch.cat([_level_offset(level)[0].flatten(1) for level in model.trace(at_centre(), batch).levels], -1).cpu()
-
-
-def _level_offset(level: Level) -> Tensor:
-    if isinstance(level.p, DiagGaussian):
-        return (level.z - level.p.mean) / level.p.scale
-    return level.z - centre(level.p) if level.p.batch_shape else level.z  # a constant centre has no part in the variance
+        return torch.cat([offset_of(level)[0].flatten(1) for level in model.trace(at_centre(), batch).levels], -1).cpu()
 
 
 def _kl_per_dimension(level: Level) -> Tensor | None:

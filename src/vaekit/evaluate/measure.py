@@ -11,8 +11,9 @@ from vaekit.data.core import Split
 from vaekit.dist import Bernoulli
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.models.core import LatentModel, at_centre
+from vaekit.types import Batch
 
-__all__ = ["Measure", "measure"]
+__all__ = ["Measure", "measure", "measured"]
 
 
 class Measure(Enum):
@@ -25,15 +26,26 @@ class Measure(Enum):
 
 def measure(model: LatentModel, split: Split, *, batch_size: int = 500) -> Measure | None:
     """The `Measure` of a model's likelihood on a split; None where the likelihood does not say what its support is."""
+    found = None
     with observing(model, 0):
         for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
-            px = _inner(model.trace(at_centre(), batch).px)
-            if not isinstance(px, Bernoulli | torch.distributions.Bernoulli):
-                return _by_support(px)
-            x = batch.input  # missing entries are 0 there
-            if bool(((x > 0) & (x < 1)).any()):
-                return Measure.EXPECTED_MASS
-    return Measure.MASS
+            px = model.trace(at_centre(), batch).px
+            found = measured(px, batch)
+            if found is Measure.EXPECTED_MASS or not _binary(px):
+                break
+    return found
+
+
+def measured(px: Distribution, batch: Batch) -> Measure | None:
+    """The `Measure` of one batch."""
+    if not _binary(px):
+        return _by_support(_inner(px))
+    x = batch.input  # missing entries are 0 there
+    return Measure.EXPECTED_MASS if bool(((x > 0) & (x < 1)).any()) else Measure.MASS
+
+
+def _binary(px: Distribution) -> bool:
+    return isinstance(_inner(px), Bernoulli | torch.distributions.Bernoulli)
 
 
 def _by_support(px: Distribution) -> Measure | None:

@@ -10,7 +10,7 @@ import abc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -44,6 +44,8 @@ class Objective(nn.Module, abc.ABC):
 
     schedules: tuple[Schedule, ...] = ()
     """The schedules that the objective itself follows, so that one longer than the run is noticed; a penalty lists its own."""
+    trains_q: ClassVar[bool] = True
+    """Whether q(z | x) learns. False: what is read off the encoder of a run trained by it (codes, KL, reconstructions) means nothing."""
 
     @abc.abstractmethod
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:

@@ -11,6 +11,8 @@ Wei and Tanner, "A Monte Carlo implementation of the EM algorithm", JASA 1990; K
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -62,6 +64,7 @@ class MCEM(Objective):
     (torch.Size([8]), None, ['accept', 'epsilon', 'log_px', 'log_pz'])
     """
 
+    trains_q: ClassVar[bool] = False
     z: Tensor
     moved: Tensor
     epsilon: Tensor

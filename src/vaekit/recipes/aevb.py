@@ -41,7 +41,15 @@ def network(latent: int, hidden: int, px: Head, scale: float = 0.01) -> VAE:
     return model
 
 
-def mnist(latent: int = 20, hidden: int = 500, lr: float = 0.01, scale: float = 0.01, batch_size: int = 100, epochs: int = 200) -> Recipe:
+def mnist(
+    latent: int = 20,
+    hidden: int = 500,
+    lr: float = 0.01,
+    warmup: int = 100,
+    scale: float = 0.01,
+    batch_size: int = 100,
+    epochs: int = 200,
+) -> Recipe:
     """The first VAE on grey MNIST: tanh 784-500-20, Bernoulli, Adagrad; published bound -104.8 nats after 1e7 samples.
 
     50,000 training images: 200 epochs are the 1e7 samples.
@@ -50,19 +58,26 @@ def mnist(latent: int = 20, hidden: int = 500, lr: float = 0.01, scale: float = 
         latent: latent dimensions N_z.
         hidden: width of the one hidden layer on each side.
         lr: step size of Adagrad; the paper took the best of .01, .02 and .1 on the first training samples.
+        warmup: batches whose squared gradients Adagrad sums before its first update.
         scale: standard deviation of the initial parameters.
         batch_size: examples per step.
         epochs: passes over the training set.
     """
     model = network(latent, hidden, heads.Bernoulli((1, 28, 28)), scale)
-    optimiser = partial(WarmAdagrad, lr=lr, weight_decay=1 / MNIST)
+    optimiser = partial(WarmAdagrad, lr=lr, warmup=warmup, weight_decay=1 / MNIST)
     return Recipe(
         model, partial(data.mnist_grey, 60_000 - MNIST), ELBO(), Training(epochs=epochs, batch_size=batch_size, optimiser=optimiser)
     )
 
 
 def freyfaces(
-    latent: int = 10, hidden: int = 200, lr: float = 0.01, scale: float = 0.01, batch_size: int = 100, epochs: int = 6400
+    latent: int = 10,
+    hidden: int = 200,
+    lr: float = 0.01,
+    warmup: int = 100,
+    scale: float = 0.01,
+    batch_size: int = 100,
+    epochs: int = 6400,
 ) -> Recipe:
     """The first VAE on Frey faces: tanh 560-200-10, Gaussian with learned variances; published bound 1171 nats after 1e7 samples.
 
@@ -72,10 +87,11 @@ def freyfaces(
         latent: latent dimensions N_z.
         hidden: width of the one hidden layer on each side.
         lr: step size of Adagrad; the paper took the best of .01, .02 and .1 on the first training samples.
+        warmup: batches whose squared gradients Adagrad sums before its first update.
         scale: standard deviation of the initial parameters.
         batch_size: examples per step.
         epochs: passes over the training set.
     """
     model = network(latent, hidden, heads.Gaussian((1, 28, 20), mean=nn.Sigmoid()), scale)
-    training = Training(epochs=epochs, batch_size=batch_size, optimiser=partial(WarmAdagrad, lr=lr, weight_decay=1 / FREY))
+    training = Training(epochs=epochs, batch_size=batch_size, optimiser=partial(WarmAdagrad, lr=lr, warmup=warmup, weight_decay=1 / FREY))
     return Recipe(model, data.frey_faces, ELBO(), training)

@@ -41,7 +41,8 @@ class LightningVAE(LightningModule):
 
     A batch is a `Batch`, a tensor x, or a tuple (x, ...) as data sets with labels give it, of which only x is used. Logged, as means over
     an epoch: ``train/surrogate``, ``train/bound``, ``train/log_px``, ``train/rate_0`` and so on, ``train/grad_norm`` before any clipping,
-    ``train/lr``, and ``valid/...``, ``test/...``. Validation draws the same noise each time and leaves that of training as it was.
+    ``train/lr``, and ``valid/...`` (but ``valid/active``), ``test/...``. Validation draws the same noise each time and leaves that of
+    training as it was.
 
     Clipping, precision, devices, accumulation and the number of epochs are the Trainer's. ``schedule`` counts optimiser steps.
 

@@ -30,12 +30,13 @@ from vaekit.train.checks import (
     splits_of,
     try_objective,
 )
+from vaekit.train.collapse import active_units, warn_of_collapse
 from vaekit.train.ema import EMA
 from vaekit.train.fabric import single_device
 from vaekit.train.identity import checksum, settings
 from vaekit.train.keep import buffers, come_back, dtypes, put_back
 from vaekit.train.logs import CSV, Logger, TextLog, read_csv
-from vaekit.train.meter import Meter, values_of
+from vaekit.train.meter import Meter, named, values_of
 from vaekit.train.nonfinite import explain
 from vaekit.train.process import Interrupted, interruptible, locked
 from vaekit.train.progress import Clock, progress_for
@@ -58,7 +59,8 @@ class Fitted:
     Attributes:
         model: the model that was given, in evaluation mode and its own dtype, with its final weights: those of the best validation
             epoch where there is patience, averaged where there is an EMA.
-        history: one row per epoch: ``train/bound``, ``train/log_px``, ``train/rate_0``, ..., ``valid/bound``, ...; nats.
+        history: one row per epoch: ``train/bound``, ``train/log_px``, ``train/rate_0``, ..., ``valid/bound``, ..., nats; and of
+            continuous latents ``valid/active``, the dimensions whose posterior mean varies (over at most 1000 validation rows).
         step: optimiser steps done.
         best_step: the step of the best validation bound once the penalty's schedules have settled, None where there is none.
         seconds: wall time, over all parts of a resumed run.
@@ -226,16 +228,17 @@ def fit(
                     good = run.snapshot()
             else:
                 run.at.epoch, run.at.batch, every = run.at.epoch + 1, 0, CHECK_EVERY[device.type]
-                row = {"epoch": run.at.epoch, "step": run.at.step} | _named("train", run.meter.means())
+                row = {"epoch": run.at.epoch, "step": run.at.step} | named("train", run.meter.means())
                 row |= {"train/lr": float(bare.param_groups[0]["lr"])} | schedule_values(objective, run.at.step - 1)
                 run.meter = Meter()
                 if valid is not None:
-                    row |= _named("valid", _validate(run, forward, valid, training))
+                    row |= named("valid", _validate(run, forward, valid, training))
                 row["seconds"] = time.monotonic() - started
                 history.append(row)
                 for logger in loggers:
                     logger.log(row)
                 bar.epoch(row)
+                warn_of_collapse(history, settled(objective))
                 path = save()
                 if stop.asked:
                     raise Interrupted(run.at.step, path)
@@ -280,7 +283,7 @@ def _validate(run: Run, forward: Callable[[Batch, int], Loss], split: Split, tra
         means = meter.means()
         if "bound" in means and run.at.step >= settled(run.module.objective):  # during a warm-up the bound is no aim yet
             run.judge(means["bound"], keep=training.patience is not None)
-    return means
+        return means | active_units(run.module.model, split)
 
 
 def _clip(parameters: Sequence[nn.Parameter], largest: float | None) -> Tensor:
@@ -289,10 +292,6 @@ def _clip(parameters: Sequence[nn.Parameter], largest: float | None) -> Tensor:
     if largest is not None:
         clip_grads_with_norm_(parameters, largest, norm)
     return norm
-
-
-def _named(part: str, means: dict[str, float]) -> dict[str, float]:
-    return {f"{part}/{name}": value for name, value in means.items()}
 
 
 def _kept(store: Checkpoints | None) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vaekit.errors import InputError
 from vaekit.objectives.core import Loss
 
-__all__ = ["Meter", "values_of"]
+__all__ = ["Meter", "named", "values_of"]
 
 
 class Meter:
@@ -62,3 +62,8 @@ def values_of(loss: Loss, norm: Tensor | None = None) -> dict[str, Tensor]:
     if loss.bound is not None:
         values["bound"] = loss.bound
     return values | dict(loss.logs)
+
+
+def named(part: str, means: Mapping[str, float]) -> dict[str, float]:
+    """The names as they stand in a row: ``part/name``."""
+    return {f"{part}/{name}": value for name, value in means.items()}

@@ -20,7 +20,7 @@ from vaekit.objectives.core import Loss
 from vaekit.train.step import Step
 from vaekit.types import Batch
 
-__all__ = ["explain"]
+__all__ = ["explain", "first_nonfinite", "parameters_of"]
 
 
 class Found(Exception):
@@ -60,6 +60,18 @@ def explain(module: Step, forward: Callable[[Batch, int], Loss], batch: Batch, s
     return f"the sum over the batch or the gradient's norm overflows, though each of its terms is finite; {advice}"
 
 
+def first_nonfinite(model: LatentModel, batch: Batch, k: int) -> str | None:
+    """The first term of a pass, in the order of computation, that is NaN or infinite, with its rows; None where none is."""
+    watch = Watch()
+    try:
+        watch.check("x", batch.input, 1)
+        with watch.over(model):
+            model.infer(batch, k)
+    except Found as found:
+        return f"{found.what}{_examples(batch, found.rows)}"
+    return None
+
+
 class Watch:
     """Looks at tensors as they come, raises `Found` at the first that is not finite, and remembers them for their gradients."""
 
@@ -77,7 +89,7 @@ class Watch:
     def check_parameters(self, at: str, what: str, d: Distribution) -> None:
         """NaN or +inf; -inf can be meant (the logit of what is forbidden)."""
         dims = len(d.batch_shape)
-        for name, t in _parameters(d):
+        for name, t in parameters_of(d):
             shared = t.shape[:dims] != d.batch_shape  # one for all examples
             self.check(f"{at}{name} of {what} ({describe(d)})", t, 0 if shared else dims, minus_inf=True)
 
@@ -141,12 +153,13 @@ def _rows(bad: Tensor, dims: int) -> Tensor | None:
     return rows if dims == 1 else rows.any(0)
 
 
-def _parameters(d: Distribution) -> Iterator[tuple[str, Tensor]]:
+def parameters_of(d: Distribution) -> Iterator[tuple[str, Tensor]]:
+    """The floating tensors that a distribution holds, by name; those of what it is made of too."""
     for name, value in vars(d).items():
         if isinstance(value, Tensor) and value.is_floating_point():
             yield name.lstrip("_"), value
         elif isinstance(value, Distribution):
-            yield from _parameters(value)
+            yield from parameters_of(value)
 
 
 def _origin(loss: Tensor, tensors: list[Tensor]) -> str:

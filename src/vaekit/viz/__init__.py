@@ -8,6 +8,7 @@ HTML file.
 images     ``sheet``, ``pairs``, ``strips``, ``traversals``, ``manifold``; ``save_png`` without a figure
 latent     ``scatter`` of latent codes, ``kl_bars`` per latent dimension
 curves     ``curves`` of the logged terms
+diagnosis  ``information``, ``intervals`` of a diagnosis, ``rate_distortion`` of several models
 html       ``page`` of ``Section``, ``Table``, ``Picture``, ``Findings``
 =========  ==========================================================================
 """
@@ -15,6 +16,7 @@ html       ``page`` of ``Section``, ``Table``, ``Picture``, ``Findings``
 from __future__ import annotations
 
 from vaekit.viz.curves import curves
+from vaekit.viz.diagnosis import information, intervals, rate_distortion
 from vaekit.viz.figure import png
 from vaekit.viz.html import Findings, Number, Picture, Section, Table, page
 from vaekit.viz.images import gap_for, manifold, pairs, save_png, sheet, strips, traversals
@@ -28,11 +30,14 @@ __all__ = [
     "Table",
     "curves",
     "gap_for",
+    "information",
+    "intervals",
     "kl_bars",
     "manifold",
     "page",
     "pairs",
     "png",
+    "rate_distortion",
     "save_png",
     "scatter",
     "sheet",

@@ -1,0 +1,77 @@
+"""What the commands give out: pictures as .png, anything as .npy, a diagnosis as text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from vaekit import viz
+from vaekit.errors import InputError
+from vaekit.evaluate import Diagnosis
+from vaekit.files import explained, write_bytes
+from vaekit.runs import Run
+from vaekit.viz.figure import Figure
+
+__all__ = ["check_suffix", "default_path", "diagnosis_text", "save"]
+
+
+def check_suffix(path: Path, *kinds: str) -> None:
+    """Refuse a file of another kind than those."""
+    if path.suffix.lower() not in kinds:
+        raise InputError(f'--out {path}: writes {" or ".join(kinds)}, not "{path.suffix}"')
+
+
+def _prepare(path: Path) -> None:
+    """Make the folder of a default place; the folder of a place that was asked for must be there."""
+    if path.parent.name == "figures":
+        with explained(path):
+            path.parent.mkdir(exist_ok=True)
+
+
+def save(x: Tensor, target: Path, draw: Callable[[], Figure] | None = None, *, rows: bool = False) -> None:
+    """x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; or as the figure that ``draw`` makes, by default the bare images."""
+    if target.suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, x.numpy(), allow_pickle=False)
+        _prepare(target)
+        write_bytes(target, buffer.getvalue())
+        return
+    _images_only(x[0] if rows else x, target)
+    _prepare(target)
+    if draw is None:
+        viz.save_png(x, target, scale=max(2, 64 // x.shape[-1]), gap=viz.gap_for(x.shape[-1]))
+    else:
+        write_bytes(target, viz.png(draw()))
+
+
+def default_path(run: Run, name: str, x: Tensor) -> Path:
+    """In the run's figures: a picture where x ``[N, *]`` are images."""
+    return run.figures / f"{name}{'.png' if _are_images(x) else '.npy'}"
+
+
+def diagnosis_text(found: Diagnosis, split: str) -> str:
+    """The figures, then a sentence on each thing that stands out."""
+    lines = []
+    if found.test is not None:
+        lines.append(f"{found.test.examples} {split} examples, {found.test.samples} samples of z each")
+    entries = found.entries()
+    width = max((len(entry.name) for entry in entries), default=0)
+    for name, value, error, unit in entries:
+        shown = value if isinstance(value, str) else f"{value:.4g}" if error is None else f"{value:.2f} +- {error:.2f}"
+        lines.append(f"  {name:<{width}}  {shown} {unit}".rstrip())
+    lines += [f"  {reason}" for reason in found.left_out]
+    lines += [f"{severity}: {sentence}" for severity, sentence in found.findings] or ["nothing looks wrong"]
+    return "\n".join(lines)
+
+
+def _are_images(x: Tensor) -> bool:
+    return x.dim() == 4 and x.shape[1] in (1, 3)
+
+
+def _images_only(x: Tensor, target: Path) -> None:
+    if not _are_images(x):
+        raise InputError(f"--out {target}: examples of shape {list(x.shape[1:])} are no pictures; write them as .npy")
