@@ -167,7 +167,7 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "unknown device": ("train digits --device gpu", nothing, 'unknown device "gpu"'),
     "unknown precision": ("train digits --precision 16", nothing, 'unknown precision "16"'),
     "no samples": ("evaluate run --samples 0", nothing, "--samples 0: an estimate needs at least 1"),
-    "no samples to diagnose": ("evaluate run --diagnose --samples 0", nothing, "samples=0, batch_size=100: at least 1 of each"),
+    "no samples to diagnose": ("evaluate run --diagnose --samples 0", nothing, "--samples 0: a diagnosis needs at least 1"),
     "a split to diagnose that there is not": ("evaluate run --diagnose --split tset", nothing, 'no split "tset"; did you mean "test"'),
     "unknown split": ("evaluate run --split tset", nothing, 'no split "tset"; did you mean "test"'),
     "nothing to draw": ("sample run --n 0", nothing, "0 samples were asked for; at least 1"),

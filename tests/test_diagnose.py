@@ -329,7 +329,7 @@ def test_costly_posteriors_are_compared_for_some_examples_from_all_over() -> Non
 
 def test_requests_that_make_no_sense() -> None:
     oracle = PPCA()
-    with pytest.raises(InputError, match="samples=0"):
+    with pytest.raises(InputError, match="--samples 0"):
         diagnose(oracle.model(), Split(oracle.x), samples=0)
     same = nn.Identity()
     copy = VAE(priors.StandardNormal(2), Conditional(same, heads.Point(2)), Conditional(same, heads.GaussianFixed(2, 1.0)))

@@ -78,7 +78,9 @@ def figure(iwae: dict[int, dict[str, float]], ais: dict[int, dict[str, float]], 
             )
         left.set_xscale("log")
         left.set(xlabel="seconds", ylabel="log p(x) of test images (nats)")
-        left.legend(loc="lower right")
+        left.legend(loc="upper left")
+        low, high = left.get_ylim()
+        left.set_ylim(low, high + 0.35 * (high - low))
         right.errorbar(
             list(widths),
             [cell["width"] for cell in widths.values()],
@@ -88,6 +90,8 @@ def figure(iwae: dict[int, dict[str, float]], ais: dict[int, dict[str, float]], 
         )
         right.set_xscale("log")
         right.set_yscale("log")
+        right.set_xticks(list(widths), [str(t) for t in widths])
+        right.set_xticks([], minor=True)
         right.set(xlabel="temperatures", ylabel="width of the sandwich (nats)")
     put_title(canvas, f"log p(x) of {IMAGES} MNIST images, 784-200-200-50")
     return canvas

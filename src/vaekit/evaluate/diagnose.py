@@ -88,7 +88,7 @@ class Diagnosis:
                     "nats",
                 ),
                 Entry(f"the same from minibatches of {a.minibatch}, stratified", a.stratified, None, "nats"),
-                Entry(f"the same from minibatches of {a.minibatch}, weighted", a.weighted, None, "nats"),
+                Entry(f"the same from minibatches of {a.minibatch}, weighted (too high)", a.weighted, None, "nats"),
                 Entry(f"aggregate posterior KL(q(z) || p(z)){top}", a.gap, a.gap_se, "nats"),
             ]
             if a.overlap is not None and a.nearest is not None:
@@ -155,8 +155,10 @@ def diagnose(
     >>> found.findings[0].sentence[:51], found.calibration.coverage[0]
     ("The decoder's standard deviation is too wide: 5 on ", 0.99)
     """
-    if samples < 1 or batch_size < 1:
-        raise InputError(f"samples={samples}, batch_size={batch_size}: at least 1 of each is needed")
+    if samples < 1:
+        raise InputError(f"--samples {samples}: a diagnosis needs at least 1 sample of z per example")
+    if batch_size < 1:
+        raise InputError(f"batch_size {batch_size}: at least 1 example at a time")
     weights = broken_weights(model)
     try:
         found = walk(model, split, samples=samples, seed=seed, batch_size=batch_size, watch=watch)
