@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -82,7 +81,8 @@ def work(path: str, samples: int) -> None:
             else log_likelihood(model, split, samples=samples, seed=number).mean
         )
         seconds, cpu = time.perf_counter() - start, time.process_time() - busy
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        # not getrusage, which counts the parent's peak too
+        memory = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
         print(json.dumps({"seconds": seconds, "cpu": cpu, "mean": mean, "memory": memory}), flush=True)
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,8 @@ def main() -> None:
         rows = [estimate(w, x[i * block : (i + 1) * block], key, steps=samples // chunk, chunk=chunk) for i, key in enumerate(keys)]
         mean = float(jnp.concatenate(rows).mean())
         seconds, cpu = time.perf_counter() - start, time.process_time() - busy
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        # not getrusage, which counts the parent's peak too
+        memory = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
         print(json.dumps({"seconds": seconds, "cpu": cpu, "mean": mean, "memory": memory, "version": jax.__version__}), flush=True)
 
 
