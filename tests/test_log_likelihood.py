@@ -387,3 +387,49 @@ def test_what_it_prints() -> None:
     ones = torch.ones(4, dtype=torch.float64)
     found = LogLikelihood("iwae", 50, -90 * ones, 0.1 * ones, 20 * ones, 0.1 * ones, 784 * ones, 0)
     assert found.mc_error == pytest.approx(0.05) and found.bits_per_dim == pytest.approx(90 / (784 * math.log(2)))
+
+
+def test_data_that_are_binarised_anew_are_the_same_for_every_estimator() -> None:
+    """An error over examples would hide it: each example's estimates must be of the same x, whatever the size of the batches."""
+    torch.manual_seed(0)
+    model = VAE(
+        priors.StandardNormal(2),
+        Conditional(nn.Linear(6, 4), heads.Gaussian(2)),
+        Conditional(nn.Linear(2, 6), heads.Bernoulli(6)),
+    )
+    grey = Split(torch.rand(120, 6), prepare=torch.bernoulli)
+    seen = [torch.cat([trace.batch.x for trace in stream.blocks(model, grey, size, 3) if trace.batch]) for size in (7, 40, 100, 1000)]
+    assert all(torch.equal(x, seen[0]) for x in seen) and set(seen[0].unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(seen[0], torch.cat([t.batch.x for t in stream.blocks(model, grey, 40, 4) if t.batch]))
+
+
+def test_a_tail_that_underflows_is_doubted() -> None:
+    log_w = torch.full((1000, 1), -800.0, dtype=torch.float64)
+    log_w[:15] = 0.3 * torch.randn(15, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert k_hat(log_w).item() == math.inf
+    assert k_hat(log_w[:20]).isnan().all()
+
+
+def test_the_probe_is_of_single_precision_whatever_the_default() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        seen: list[torch.dtype] = []
+        product = Tensor.__matmul__
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Tensor, "__matmul__", lambda a, b: seen.append(a.dtype) or product(a, b))
+            matmul._agrees()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.float32 in seen
+
+
+def test_infinite_logits_and_no_samples_in_the_fast_path() -> None:
+    logits, x = torch.randn(600, 784), torch.zeros(600, 784)
+    logits[0, 0], logits[1, 1], logits[2, 2] = math.inf, -math.inf, math.inf
+    x[2, 2] = 1.0
+    with torch.no_grad():
+        found = dist.Bernoulli(logits).log_prob(x)
+    assert found[0] == -math.inf and bool(found[3:].isfinite().all())
+    rest = dist.Bernoulli(logits[1:3].index_fill(1, torch.tensor([1, 2]), -1e30)).log_prob(torch.zeros(2, 784))
+    assert found[1] == pytest.approx(float(rest[0]) - float(torch.nn.functional.softplus(logits[1, 2])), rel=1e-5)
+    assert dist.Bernoulli(torch.randn(1, 600, 784)).log_prob(torch.rand(0, 600, 784)).shape == (0, 600)

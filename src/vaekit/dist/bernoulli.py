@@ -94,6 +94,7 @@ def _worth_blocks(logits: Tensor, x: Tensor, entries: int) -> bool:
     return (
         entries >= FEWEST
         and logits.numel() >= BLOCK
+        and x.numel() > 0
         and logits.device.type == "cpu"
         and logits.dtype in (torch.float32, torch.float64)
         and not (torch.is_grad_enabled() and (logits.requires_grad or x.requires_grad))
@@ -120,7 +121,11 @@ def _log_prob_in_blocks(logits: Tensor, x: Tensor, event_dim: int) -> Tensor:
     for block, value in zip(logits.split(rows), x.split(rows), strict=True):
         linear = -torch.addcmul(block.clamp(min=0), block, value, value=-1).sum(-1)
         found.append(linear + block.abs().sigmoid_().unflatten(-1, (-1, factors)).prod(-1).log_().sum(-1))
-    return torch.cat(found).reshape(batch)
+    log_p = torch.cat(found)
+    lost = log_p.isnan()
+    if bool(lost.any()):  # an infinite logit leaves 0 * inf where the plain formula does not
+        log_p[lost] = -_nll(logits[lost], x[lost]).sum(-1)
+    return log_p.reshape(batch)
 
 
 @log_prob_parts.register

@@ -131,6 +131,8 @@ class Gaps:
         total, encoder, family, closed = self.inference, self.amortisation, self.approximation, self.closed
         if not total.mean > max(NEGLIGIBLE, 2 * total.mc_error):
             return f"No inference gap is seen: {total}; q(z | x) is as good as the posterior as far as these samples can tell."
+        if math.isnan(total.mc_error):
+            return f"The bound lies {total.mean:.2f} nats below log p(x), by an error that one sample cannot tell: take more samples."
         difference = math.sqrt(float(_difference_variance(self.covariance, torch.tensor([1.0, -2.0, 0.0, 1.0])).sum())) / len(self.settled)
         parts = f"amortisation {encoder.mean:.2f}, approximation {family.mean:.2f}, of which a richer q closes {closed.mean:.2f}"
         gap = f"The bound lies {total.mean:.2f} nats below log p(x) ({parts})"

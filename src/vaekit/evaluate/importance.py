@@ -24,13 +24,11 @@ from vaekit.evaluate.estimates import LogLikelihood
 from vaekit.evaluate.matmul import matching_matmul
 from vaekit.evaluate.pareto import K_HAT, Tail
 from vaekit.evaluate.passes import device_of, observing
-from vaekit.evaluate.stream import CHUNK, blocks, check_finite, entries, require_density, tiles
+from vaekit.evaluate.stream import BLOCK, blocks, check_finite, entries, require_density, tiles
 from vaekit.models.core import LatentModel, Trace
 
 __all__ = ["doubts", "importance_log_likelihood", "require_likelihood"]
 
-BLOCK = 100
-"""Examples at a time; fewer where x is so large that one sample of each would exceed the tile (`stream.CHUNK`)."""
 SMALLEST_ESS = 10
 
 
@@ -48,10 +46,9 @@ def importance_log_likelihood(
     for name, value in (("samples", samples), ("chunk", 1 if chunk is None else chunk)):
         if value < 1:
             raise InputError(f"log_likelihood({name}={value}): at least 1 is needed")
-    rows = max(1, min(BLOCK, CHUNK // split.shape.numel()))
     parts: list[Tensor] = []
     with observing(model, seed), matching_matmul(device_of(model)):
-        for seen in blocks(model, split, rows, seed):
+        for seen in blocks(model, split, BLOCK, seed):
             require_likelihood(seen)
             weights, spread, tail = Weights.empty(len(seen.levels[0].z[0]), device_of(model)), Spread.empty(), Tail(samples)
             for log_px, rate in tiles(model, seen, samples, chunk=chunk):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -18,6 +19,8 @@ def matching_matmul(device: torch.device) -> Iterator[None]:
     the rate of the default library; on the others it would round. So a product is tried first, and the setting kept only where it agrees.
     """
     before = _precision()
+    parts: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    newer = [part.fp32_precision for part in parts]
     if device.type != "cpu" or before != "highest":
         yield
         return
@@ -27,7 +30,9 @@ def matching_matmul(device: torch.device) -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before)  # which also fixes the newer settings, so that they would no longer follow their own
+        for part, value in zip(parts, newer, strict=True):
+            part.fp32_precision = value
 
 
 def _precision() -> str | None:
@@ -40,6 +45,6 @@ def _precision() -> str | None:
 
 def _agrees() -> bool:
     """Whether matrix products are exact to float32: bfloat16 would be off by some 1e-3 of their size."""
-    a, b = (torch.arange(n * 512.0).sin().view(n, 512) for n in (256, 384))
+    a, b = (torch.arange(n * 512, dtype=torch.float32, device="cpu").sin().view(n, 512) for n in (256, 384))
     exact = a.double() @ b.double().mT
     return bool(((a @ b.mT).double() - exact).abs().amax() < 2e-6 * exact.abs().amax())

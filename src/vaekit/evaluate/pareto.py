@@ -40,7 +40,7 @@ def k_hat(log_w: Tensor) -> Tensor:
     """The shape of the tail of the weights, ``[K, B] -> [B]``, float64; it depends neither on K log-weights' order nor on their level.
 
     NaN where the tail holds fewer than five weights (K <= 20) or too few different ones; -inf where all of its weights are equal, so
-    that there is no tail.
+    that there is no tail; inf where most of them vanish beside the largest.
 
     >>> u = (torch.arange(100_000, dtype=torch.float64).unsqueeze(-1) + 0.5) / 100_000
     >>> k_hat(-0.5 * u.log()).round(decimals=1)  # w = u^-0.5: k = 0.5
@@ -102,7 +102,8 @@ def _shape(top: Tensor) -> Tensor:
         return torch.full_like(top[0], math.nan)
     w = torch.exp(top - top[0])
     excess = (w[:-1] - w[-1]).flip(0)
-    return torch.where(excess[-1] > 0, gpd_fit(excess), torch.full_like(excess[0], -math.inf))
+    k = torch.where(excess[-1] > 0, gpd_fit(excess), torch.full_like(excess[0], -math.inf))
+    return torch.where((excess[-1] > 0.5) & k.isnan(), math.inf, k)  # most of the tail underflows: it is as heavy as can be
 
 
 def gpd_fit(excess: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from vaekit.data.core import Split
 from vaekit.models.core import LatentModel
+from vaekit.tensors import seed_noise
 from vaekit.types import Batch
 
 __all__ = ["batches", "device_of", "dtype_of", "observing"]
@@ -22,7 +23,7 @@ def observing(model: LatentModel, seed: int) -> Iterator[None]:
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
+            seed_noise(seed, device)
             yield
     finally:
         for module, mode in modes:

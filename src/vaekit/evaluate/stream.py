@@ -20,12 +20,15 @@ from vaekit.dist.core import factor_mask
 from vaekit.errors import InputError
 from vaekit.evaluate.passes import batches, device_of, dtype_of
 from vaekit.models.core import LatentModel, Level, Trace, at_centre, from_q
+from vaekit.tensors import seed_noise
 from vaekit.types import Batch
 
-__all__ = ["CHUNK", "ROWS", "blocks", "certain", "check_finite", "entries", "require_density", "tile", "tiles"]
+__all__ = ["BLOCK", "CHUNK", "ROWS", "blocks", "certain", "check_finite", "entries", "require_density", "tile", "tiles"]
 
 CHUNK = 4_000_000
 """Numbers of x-shaped memory that samples decoded at once may take: 16 MB, which stays in the last-level cache of common processors."""
+BLOCK = 100
+"""Examples that are read at a time; fewer where x is so large that one sample of each would exceed `CHUNK`."""
 ROWS = 20_000
 """Latents (samples times examples) that go through the decoder at once, whose layers may be far wider than x."""
 
@@ -36,15 +39,22 @@ def tile(batch: Batch) -> int:
 
 
 def blocks(model: LatentModel, split: Split, size: int, seed: int) -> Iterator[Trace]:
-    """The split in order, ``size`` examples at a time, each block encoded once: its trace at the centre of q.
+    """The split in order, at most ``size`` examples at a time, each block encoded once: its trace at the centre of q.
 
-    Use it inside ``observing(model, seed)``. The global generators are left at a state that depends on ``seed`` and the block alone.
+    Use it inside ``observing(model, seed)``. The global generators are left at a state that depends on ``seed`` and the block alone. Rows
+    are read in blocks that follow from the data alone: data that are binarised at each read are the same for any ``size`` and estimator.
     """
     torch.empty(30 << 20, dtype=torch.uint8)  # glibc learns from its release to keep such blocks: else each tile pays for fresh pages
-    rows = batches(split, size, device_of(model), dtype=dtype_of(model))
-    for number in range(-(-len(split) // size)):
-        torch.manual_seed(_block_seed(seed, number))  # before the rows are fetched: they may be binarised anew
-        yield model.trace(at_centre(), next(rows))
+    device, whole = device_of(model), max(1, min(BLOCK, CHUNK // split.shape.numel()))
+    rows = batches(split, whole, device, dtype=dtype_of(model))
+    for number in range(-(-len(split) // whole)):
+        seed_noise(_block_seed(seed, number), device)  # before the rows are fetched: they may be binarised anew
+        batch = next(rows)
+        for start in range(0, batch.size, size):
+            if start:
+                seed_noise(_block_seed(seed, number, start), device)
+            part = Batch(batch.x[start : start + size], *(None if t is None else t[start : start + size] for t in batch[1:]))
+            yield model.trace(at_centre(), part)
 
 
 def tiles(model: LatentModel, seen: Trace, samples: int, *, chunk: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -124,8 +134,8 @@ def _batch(seen: Trace) -> Batch:
     return seen.batch
 
 
-def _block_seed(seed: int, block: int) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed} {block}".encode(), digest_size=4).digest(), "little")
+def _block_seed(seed: int, *block: int) -> int:
+    return int.from_bytes(hashlib.blake2b(" ".join(map(str, (seed, *block))).encode(), digest_size=4).digest(), "little")
 
 
 def _join(levels: list[Level]) -> Level:

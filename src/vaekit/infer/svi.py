@@ -29,6 +29,7 @@ from vaekit.dist import DiagGaussian, Flow, describe, draw, has_density, is_disc
 from vaekit.errors import InputError
 from vaekit.heads import FlowHead, FullGaussian, Gaussian, Head
 from vaekit.models.core import LatentModel, Level, Trace, at_centre
+from vaekit.tensors import seed_noise
 from vaekit.types import Batch
 
 __all__ = ["Family", "Local", "amortised", "log_weights", "svi", "widened"]
@@ -272,7 +273,7 @@ def log_weights(model: LatentModel, batch: Batch, local: Local, k: int, *, seed:
     if k < 1 or chunk < 1:
         raise InputError(f"log_weights(k={k}, chunk={chunk}): at least 1 of each is needed")
     with torch.no_grad(), torch.random.fork_rng([local.h.device] if local.h.is_cuda else []):
-        torch.manual_seed(seed)
+        seed_noise(seed, local.h.device)
         q = local.q
         return torch.cat([_log_w(model, batch, q, min(chunk, k - start)).double().cpu() for start in range(0, k, chunk)])
 

@@ -34,7 +34,8 @@ def gaussian_correlation(z: Tensor) -> float:
         raise InputError(f"the codes are {list(z.shape)}: a covariance takes [N, D] with at least 2 rows")
     a = z.double() - z.double().mean(0)
     norm = a.square().sum(0).sqrt()
-    a = a[:, norm > 0] / norm[norm > 0]
+    varies = z.amax(0) > z.amin(0)  # of a constant code the mean may round, and leave a residue
+    a = a[:, varies] / norm[varies]
     eigenvalues = torch.linalg.eigvalsh(a.mT @ a)
     if eigenvalues.numel() and float(eigenvalues[0]) <= len(eigenvalues) * torch.finfo(torch.float64).eps:
         return math.inf
