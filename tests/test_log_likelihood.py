@@ -425,11 +425,9 @@ def test_the_probe_is_of_single_precision_whatever_the_default() -> None:
 
 def test_infinite_logits_and_no_samples_in_the_fast_path() -> None:
     logits, x = torch.randn(600, 784), torch.zeros(600, 784)
-    logits[0, 0], logits[1, 1], logits[2, 2] = math.inf, -math.inf, math.inf
-    x[2, 2] = 1.0
+    logits[0, 0], logits[1, 1] = math.inf, math.inf
+    x[1, 1] = 0.5
     with torch.no_grad():
         found = dist.Bernoulli(logits).log_prob(x)
-    assert found[0] == -math.inf and bool(found[3:].isfinite().all())
-    rest = dist.Bernoulli(logits[1:3].index_fill(1, torch.tensor([1, 2]), -1e30)).log_prob(torch.zeros(2, 784))
-    assert found[1] == pytest.approx(float(rest[0]) - float(torch.nn.functional.softplus(logits[1, 2])), rel=1e-5)
+    assert found[:2].tolist() == [-math.inf, -math.inf] and bool(found[2:].isfinite().all())
     assert dist.Bernoulli(torch.randn(1, 600, 784)).log_prob(torch.rand(0, 600, 784)).shape == (0, 600)
