@@ -1,13 +1,27 @@
-"""Small tensor functions that several layers share. Log-values are nats."""
+"""Small functions that several layers share. Log-values are nats."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["logmeanexp", "seed_noise"]
+__all__ = ["evaluating", "logmeanexp", "seed_noise"]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode: no dropout, no statistics of the batch, and none that move; its modes are put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def logmeanexp(log_w: Tensor, dim: int = 0) -> Tensor:

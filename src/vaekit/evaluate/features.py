@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from vaekit.data.core import DataSet, Split
 from vaekit.data.fetch import cache_folder
 from vaekit.errors import InputError
 from vaekit.evaluate.classifier import classifier, network
+from vaekit.tensors import evaluating
 from vaekit.train.checkpoint import load_state
 from vaekit.train.files import DamagedError, read, write
 
@@ -144,7 +145,7 @@ def extract(features: Features, parts: Iterable[Tensor]) -> Tensor:
     [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]
     """
     found: list[Tensor] = []
-    with _evaluating(features), torch.no_grad():
+    with evaluating(features) if isinstance(features, nn.Module) else nullcontext(), torch.no_grad():
         for x in parts:
             f: Any = features(x)
             if not isinstance(f, Tensor) or f.dim() != 2 or len(f) != len(x) or f.shape[1] == 0:
@@ -167,18 +168,6 @@ def describe(features: Features) -> str:
     if isinstance(features, ClassifierFeatures):
         return str(features)
     return getattr(features, "__qualname__", type(features).__name__)
-
-
-@contextmanager
-def _evaluating(features: Features) -> Iterator[None]:
-    modes = [(m, m.training) for m in features.modules()] if isinstance(features, nn.Module) else []
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

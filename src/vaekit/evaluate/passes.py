@@ -9,7 +9,7 @@ import torch
 
 from vaekit.data.core import Split
 from vaekit.models.core import LatentModel
-from vaekit.tensors import seed_noise
+from vaekit.tensors import evaluating, seed_noise
 from vaekit.types import Batch
 
 __all__ = ["batches", "device_of", "dtype_of", "observing"]
@@ -18,16 +18,10 @@ __all__ = ["batches", "device_of", "dtype_of", "observing"]
 @contextmanager
 def observing(model: LatentModel, seed: int) -> Iterator[None]:
     """Evaluation mode, no gradients, the global generators seeded for the duration; everything is put back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
     device = device_of(model)
-    model.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            seed_noise(seed, device)
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        seed_noise(seed, device)
+        yield
 
 
 def device_of(model: LatentModel) -> torch.device:

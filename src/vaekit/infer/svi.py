@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -29,7 +29,7 @@ from vaekit.dist import DiagGaussian, Flow, describe, draw, has_density, is_disc
 from vaekit.errors import InputError
 from vaekit.heads import FlowHead, FullGaussian, Gaussian, Head
 from vaekit.models.core import LatentModel, Level, Trace, at_centre
-from vaekit.tensors import seed_noise
+from vaekit.tensors import evaluating, seed_noise
 from vaekit.types import Batch
 
 __all__ = ["Family", "Local", "amortised", "log_weights", "svi", "widened"]
@@ -88,7 +88,7 @@ def amortised(model: LatentModel, batch: Batch) -> Local:
     def record(head: nn.Module, args: tuple[Tensor, ...], q: Distribution) -> None:
         calls.append((head, args[0], q))
 
-    with ExitStack() as stack, _evaluating(model), torch.no_grad():
+    with ExitStack() as stack, evaluating(model), torch.no_grad():
         for module in model.modules():
             if isinstance(module, Conditional):
                 stack.callback(module.head.register_forward_hook(record).remove)
@@ -215,7 +215,7 @@ def svi(model: LatentModel, batch: Batch, start: Local, *, steps: int = 1000, sa
         raise InputError(f"svi(lr={lr}): the step size is positive and finite")
     if torch.is_inference_mode_enabled():
         raise InputError("torch.inference_mode() is on and records no gradients, which local inference follows: use torch.no_grad()")
-    with _evaluating(model):
+    with evaluating(model):
         end = _ascend(model, batch, start, steps, samples, lr)
         seed = int(torch.randint(2**62, ()))
         before, after = (log_weights(model, batch, local, CHECK, seed=seed, chunk=samples).mean(0) for local in (start, end))
@@ -287,15 +287,3 @@ def _log_w(model: LatentModel, batch: Batch, q: Distribution, samples: int) -> T
         return Level(value, p, None, p.log_prob(value), log_q)
 
     return Trace(batch, *model.unroll(pick, None if batch.c is None else batch)).log_w
-
-
-@contextmanager
-def _evaluating(model: LatentModel) -> Iterator[None]:
-    """Evaluation mode for the duration."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

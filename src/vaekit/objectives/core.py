@@ -7,8 +7,7 @@ A gradient surrogate and a reported value are different numbers. An objective re
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from numbers import Integral
 from typing import ClassVar, NamedTuple
 
@@ -19,7 +18,7 @@ from vaekit.models.core import LatentModel
 from vaekit.objectives.schedules import Schedule
 from vaekit.types import Batch
 
-__all__ = ["Loss", "Objective", "evaluating", "samples", "terms"]
+__all__ = ["Loss", "Objective", "samples", "terms"]
 
 
 class Loss(NamedTuple):
@@ -45,7 +44,7 @@ class Objective(nn.Module, abc.ABC):
     schedules: tuple[Schedule, ...] = ()
     """The schedules that the objective itself follows, so that one longer than the run is noticed; a penalty lists its own."""
     trains_q: ClassVar[bool] = True
-    """Whether q(z | x) learns. False: what is read off the encoder of a run trained by it (codes, KL, reconstructions) means nothing."""
+    """Whether q(z | x) learns; if not, what is read off the encoder of a run (codes, KL, reconstructions) means nothing."""
 
     @abc.abstractmethod
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
@@ -61,18 +60,6 @@ def terms(log_px: Tensor, rate: Tensor) -> dict[str, Tensor]:
     """
     rates = rate.detach().mean(0)
     return {"log_px": log_px.detach().mean(0)} | {f"rate_{n}": rates[:, n] for n in range(rates.shape[-1])}
-
-
-@contextmanager
-def evaluating(model: LatentModel) -> Iterator[None]:
-    """The model in evaluation mode: no dropout, no statistics of the batch, and none that move; its modes are put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def samples(objective: str, k: object) -> int:

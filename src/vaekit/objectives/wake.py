@@ -22,7 +22,8 @@ from torch import Tensor
 from vaekit import bounds
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel
-from vaekit.objectives.core import Loss, Objective, evaluating, samples, terms
+from vaekit.objectives.core import Loss, Objective, samples, terms
+from vaekit.tensors import evaluating
 from vaekit.types import Batch
 
 __all__ = ["RWS", "WakeSleep"]
