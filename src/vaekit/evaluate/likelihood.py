@@ -23,7 +23,7 @@ from vaekit.evaluate.passes import device_of, observing
 from vaekit.evaluate.stream import blocks, certain, check_finite, entries, require_density, tiles
 from vaekit.models.core import LatentModel
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "summary"]
 
 
 @dataclass(frozen=True)
@@ -114,18 +114,30 @@ def evaluate(
                 watch(sum(len(part) for part in parts), len(split))
     values = torch.cat(parts)
     check_finite(values[:, 1])
-    mean = values.mean(0).tolist()
-    se = (values.std(0) / math.sqrt(len(values))).tolist() if len(values) > 1 else [math.nan] * values.shape[1]
-    offset = offsets(model, split, batch_size=batch_size)
+    return summary(values, offsets(model, split, batch_size=batch_size), observed, samples=samples, seed=seed)
+
+
+def summary(values: Tensor, offset: Tensor, observed: int, *, samples: int, seed: int) -> Evaluation:
+    """`Evaluation` from the ELBO, the K-sample bound, the effective sample size, log p(x | z) and a rate a level of every example.
+
+    Args:
+        values: these in order, ``[N, 4 + L]``.
+        offset: `vaekit.evaluate.latent.offsets`, ``[N, D]``.
+        observed: entries of x that were scored, in all.
+        samples: K.
+        seed: of the samples.
+    """
+    n, mean = len(values), values.mean(0).tolist()
+    se = (values.std(0) / math.sqrt(n)).tolist() if n > 1 else [math.nan] * values.shape[1]
     return Evaluation(
-        examples=len(values),
+        examples=n,
         samples=samples,
         elbo=mean[0],
         elbo_se=se[0],
         nll=-mean[1],
         nll_se=se[1],
         ess=mean[2],
-        bits_per_dim=-mean[1] * len(values) / (observed * math.log(2)) if observed else math.nan,
+        bits_per_dim=-mean[1] * n / (observed * math.log(2)) if observed else math.nan,
         log_px=mean[3],
         log_px_se=se[3],
         rates=tuple(mean[4:]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -11,18 +10,18 @@ from torch.distributions import Distribution
 
 from vaekit.bounds import Weights
 from vaekit.data.core import Split
-from vaekit.dist import Certain, DiagGaussian, Quantised, centre, describe, draw, gaussian_kl_parts, has_density, log_prob_parts
-from vaekit.dist.core import factor_mask
+from vaekit.dist import Certain, DiagGaussian, Quantised, centre, describe, draw, gaussian_kl_parts, has_density
 from vaekit.errors import InputError
 from vaekit.evaluate.aggregate import Aggregate, aggregate
 from vaekit.evaluate.calibration import Intervals
 from vaekit.evaluate.codes import Usage, usage
 from vaekit.evaluate.faults import broken, seen_in
-from vaekit.evaluate.latent import Latents, active
-from vaekit.evaluate.likelihood import Evaluation
+from vaekit.evaluate.latent import Latents
+from vaekit.evaluate.likelihood import Evaluation, summary
 from vaekit.evaluate.measure import Measure, measured
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.evaluate.residuals import Residuals
+from vaekit.evaluate.stream import entries
 from vaekit.models.core import LatentModel, Level, Pick, Trace
 from vaekit.train.collapse import offset
 from vaekit.types import Batch
@@ -114,7 +113,7 @@ class Walk:
             return False
         self.values.append(values)
         self.examples += batch.size
-        self.observed += _scored(t.px, batch)
+        self.observed += int(entries(t).sum())
         self.measure = self.measure if self.measure is Measure.EXPECTED_MASS else measured(t.px, batch)
         self.likelihood = describe(t.px)
         self.intervals.add(t.px, batch, skip=1)
@@ -133,27 +132,7 @@ class Walk:
 
     def evaluation(self) -> Evaluation:
         """Its likelihood is that of so few samples."""
-        values = torch.cat(self.values)
-        n, mean = len(values), values.mean(0).tolist()
-        se = (values.std(0) / math.sqrt(n)).tolist() if n > 1 else [math.nan] * values.shape[1]
-        shifts = torch.cat(self.offsets)
-        return Evaluation(
-            examples=n,
-            samples=self.samples,
-            elbo=mean[0],
-            elbo_se=se[0],
-            nll=-mean[1],
-            nll_se=se[1],
-            ess=mean[2],
-            bits_per_dim=-mean[1] * n / (self.observed * math.log(2)) if self.observed else math.nan,
-            log_px=mean[3],
-            log_px_se=se[3],
-            rates=tuple(mean[4:]),
-            rates_se=tuple(se[4:]),
-            active_units=active(shifts),
-            latent_dim=shifts.shape[1],
-            seed=self.seed,
-        )
+        return summary(torch.cat(self.values), torch.cat(self.offsets), self.observed, samples=self.samples, seed=self.seed)
 
     def latents(self) -> Latents:
         known = [kl for kl in self.kl if kl is not None]
@@ -203,13 +182,6 @@ class Walk:
         r, variance = (batch.input - px.mean[1:]).double(), px.variance[1:].double()
         seen = torch.ones_like(r) if batch.mask is None else batch.mask.expand_as(r).double()
         self.squares += torch.stack([(v * seen).sum() for v in (r.square(), variance, r.square() / variance, torch.ones_like(r))]).cpu()
-
-
-def _scored(px: Distribution, batch: Batch) -> int:
-    """Entries of x that log p(x | z) counts: the observed ones, but for those whose factor is only partly observed."""
-    if batch.mask is None:
-        return batch.x.numel()
-    return int(factor_mask(log_prob_parts(px, batch.input), batch.mask, len(px.event_shape)).expand_as(batch.mask).sum())
 
 
 def _kl(level: Level) -> Tensor | None:
