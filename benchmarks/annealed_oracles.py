@@ -1,15 +1,17 @@
 """Do the estimates of log p(x) hold the exact value within the errors that they state?
 
 Probabilistic PCA and a linear-Gaussian ladder of two levels, in 2, 10 and 50 dimensions a level and twice as many of data, with weights
-N(0, 1 / d) and noise of 1. One trial is one example that the model made, with random numbers of its own; 200 trials a model.
+N(0, 1 / d) and noise of 1. One trial is one example that the model made, with random numbers of its own; 1000 trials a model, in five
+parts: with 200, one in fourteen estimators that are exactly right would hold fewer than 93%.
 
 iwae      log-likelihood by importance sampling from a q that is wrong: the exact posterior with 1.1 times its standard deviation in every
           direction and a mean that is half a (Mahalanobis) standard deviation off
 ais       annealing from p(z): `bdmc`'s lower side
 reverse   annealing back from the exact sample: `bdmc`'s upper side
-sandwich  lower - 1.96 se < log p(x) < upper + 1.96 se
+sandwich  lower - t se < log p(x) < upper + t se
 
-An estimate holds log p(x) if that lies within 1.96 of the stated standard errors (``LogLikelihood.mc_se``) of it.
+An estimate holds log p(x) if that lies within t of the stated standard errors (``LogLikelihood.mc_se``) of it, t the 97.5% point of
+Student's distribution with K - 1 degrees of freedom, for the error of K chains is itself estimated from them (K = 100: 1.984).
 
     python -m benchmarks.annealed_oracles [--quick]
 """
@@ -22,6 +24,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
@@ -34,12 +37,12 @@ from vaekit.evaluate.log_likelihood import log_likelihood
 from vaekit.models import VAE, Ladder, LatentModel, Rung
 
 NOISE = 1.0
-TRIALS = 20 if quick else 200
+TRIALS, PARTS = (20, 1) if quick else (200, 5)
 CHAINS = {2: 400, 10: 300, 50: 100}
 IMPORTANCE = 10_000
 SEED = 0
 DIMENSIONS = (2, 10) if quick else (2, 10, 50)
-TEMPERATURES = {2: 200, 10: 400, 50: 1500}
+TEMPERATURES = {2: 200, 10: 400, 50: 750}
 LEAPFROGS = 5
 
 
@@ -108,16 +111,18 @@ def ladder(d: int) -> tuple[LatentModel, MultivariateNormal]:
 MODELS = {"ppca": ppca, "ladder": ladder}
 
 
-def measured(kind: str, d: int) -> dict[str, Any]:
-    torch.manual_seed(SEED)
+def measured(kind: str, d: int, part: int) -> dict[str, Any]:
+    torch.manual_seed(SEED)  # the weights are those of every part
     model, evidence = MODELS[kind](d)
+    seed = SEED + 1 + 2 * part
     start = time.perf_counter()
     annealing = Annealing(TEMPERATURES[d], leapfrogs=LEAPFROGS)
-    found = bdmc(model, TRIALS, samples=CHAINS[d], annealing=annealing, seed=SEED + 1, batch_size=TRIALS)
+    found = bdmc(model, TRIALS, samples=CHAINS[d], annealing=annealing, seed=seed, batch_size=TRIALS)
     annealed = time.perf_counter() - start
     exact = evidence.log_prob(found.x.double())
-    iwae = log_likelihood(model, Split(found.x), samples=IMPORTANCE, seed=SEED + 2)
-    low, high = found.lower.log_px - 1.96 * found.lower.mc_se, found.upper.log_px + 1.96 * found.upper.mc_se
+    iwae = log_likelihood(model, Split(found.x), samples=IMPORTANCE, seed=seed + 1)
+    low = found.lower.log_px - quantile(found.lower) * found.lower.mc_se
+    high = found.upper.log_px + quantile(found.upper) * found.upper.mc_se
     return {
         **{
             f"{name}_{what}": value
@@ -132,11 +137,29 @@ def measured(kind: str, d: int) -> dict[str, Any]:
     }
 
 
+def quantile(found: LogLikelihood) -> float:
+    return float(stats.t.ppf(0.975, found.samples - 1))
+
+
+def pooled(parts: list[dict[str, Any]]) -> dict[str, float]:
+    """Root mean squares of errors, sums of times, means of the rest."""
+    found: dict[str, float] = {}
+    for name in parts[0]:
+        values = torch.tensor([part[name] for part in parts], dtype=torch.float64)
+        if name.endswith(("rms", "stated")):
+            found[name] = float(values.square().mean().sqrt())
+        elif name.endswith("_se"):
+            found[name] = float(values.square().sum().sqrt() / len(parts))
+        else:
+            found[name] = float(values.sum() if name.endswith("seconds") else values.mean())
+    return found
+
+
 def quality(found: LogLikelihood, exact: Tensor) -> dict[str, float]:
     """How often it holds, and its errors: of one example as stated, as they are (root mean square), and their mean."""
     error = found.log_px - exact
     return {
-        "holds": float((error.abs() < 1.96 * found.mc_se).double().mean()),
+        "holds": float((error.abs() < quantile(found) * found.mc_se).double().mean()),
         "stated": float(found.mc_se.square().mean().sqrt()),
         "rms": float(error.square().mean().sqrt()),
         "bias": float(error.mean()),
@@ -149,10 +172,11 @@ def main() -> None:
     figures: dict[str, dict[str, Any]] = {}
     for kind in MODELS:
         for d in DIMENSIONS:
-            found = once(f"annealed-oracles-{kind}-{d}", partial(measured, kind, d))
+            names = [f"annealed-oracles-{kind}-{d}-{part}" for part in range(PARTS)]
+            found = pooled([once(name, partial(measured, kind, d, part)) for part, name in enumerate(names)])
             for name in ("iwae", "ais", "reverse", "sandwich"):
                 share = found[f"{name}_holds"]
-                error = math.sqrt(share * (1 - share) / TRIALS)
+                error = math.sqrt(share * (1 - share) / (TRIALS * PARTS))
                 figures[f"{kind}_{d}_{name}_holds"] = {"value": share, "error": error, "unit": "share of trials"}
                 if name != "sandwich":
                     figures[f"{kind}_{d}_{name}_bias"] = {"value": found[f"{name}_bias"], "error": found[f"{name}_bias_se"], "unit": "nats"}
@@ -167,14 +191,14 @@ def main() -> None:
     for name in ("iwae", "ais", "reverse", "sandwich"):
         shares = [value for key, value in holds.items() if key.endswith(f"_{name}_holds")]
         share = sum(shares) / len(shares)
-        error = math.sqrt(share * (1 - share) / (TRIALS * len(shares)))
+        error = math.sqrt(share * (1 - share) / (TRIALS * PARTS * len(shares)))
         figures[f"{name}_holds"] = {"value": share, "error": error, "unit": "share of trials"}
     write(
         "annealed/oracles",
         command="python -m benchmarks.annealed_oracles",
         seed=SEED,
         settings={
-            "trials": TRIALS,
+            "trials": TRIALS * PARTS,
             "chains": {str(d): CHAINS[d] for d in DIMENSIONS},
             "temperatures": {str(d): TEMPERATURES[d] for d in DIMENSIONS},
             "leapfrogs": LEAPFROGS,
@@ -184,6 +208,7 @@ def main() -> None:
             "nominal": 0.95,
         },
         figures=figures,
+        published={"worst": {"value": 0.93, "tolerance": 0.0, "direction": "at_least", "source": "the goal of this comparison"}},
     )
 
 
