@@ -24,7 +24,7 @@ from vaekit.evaluate.estimates import LogLikelihood
 from vaekit.evaluate.matmul import matching_matmul
 from vaekit.evaluate.pareto import K_HAT, Tail
 from vaekit.evaluate.passes import device_of, observing
-from vaekit.evaluate.stream import BLOCK, blocks, check_finite, entries, require_density, tiles
+from vaekit.evaluate.stream import BLOCK, blocks, check_finite, entries, require_density, tiles, worth_compiling
 from vaekit.models.core import LatentModel, Trace
 
 __all__ = ["doubts", "importance_log_likelihood", "require_likelihood"]
@@ -40,6 +40,7 @@ def importance_log_likelihood(
     method: Literal["iwae", "elbo"] = "iwae",
     seed: int = 0,
     chunk: int | None = None,
+    compile: bool | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> LogLikelihood:
     """`vaekit.evaluate.log_likelihood` by samples of q(z | x): methods "iwae" and "elbo"."""
@@ -47,11 +48,12 @@ def importance_log_likelihood(
         if value < 1:
             raise InputError(f"log_likelihood({name}={value}): at least 1 is needed")
     parts: list[Tensor] = []
+    compiled = worth_compiling(model, split, samples) if compile is None else compile
     with observing(model, seed), matching_matmul(device_of(model)):
         for seen in blocks(model, split, BLOCK, seed):
             require_likelihood(seen)
             weights, spread, tail = Weights.empty(len(seen.levels[0].z[0]), device_of(model)), Spread.empty(), Tail(samples)
-            for log_px, rate in tiles(model, seen, samples, chunk=chunk):
+            for log_px, rate in tiles(model, seen, samples, chunk=chunk, compiled=compiled):
                 log_w = log_px - rate.sum(-1)
                 weights, spread = weights.update(log_w), spread.update(log_w)
                 tail.add(log_w)

@@ -20,7 +20,7 @@ from vaekit.errors import InputError
 from vaekit.evaluate.latent import active, offsets
 from vaekit.evaluate.matmul import matching_matmul
 from vaekit.evaluate.passes import device_of, observing
-from vaekit.evaluate.stream import blocks, certain, check_finite, entries, require_density, tiles
+from vaekit.evaluate.stream import blocks, certain, check_finite, entries, require_density, tiles, worth_compiling
 from vaekit.models.core import LatentModel
 
 __all__ = ["Evaluation", "evaluate", "summary"]
@@ -98,6 +98,7 @@ def evaluate(
         raise InputError(f"batch_size {batch_size}: at least 1 example at a time")
     parts: list[Tensor] = []
     observed = 0
+    compiled = worth_compiling(model, split, samples)
     with observing(model, seed), matching_matmul(device_of(model)):
         for seen in blocks(model, split, batch_size, seed):
             require_density(seen)
@@ -106,7 +107,7 @@ def evaluate(
             observed += int(entries(seen).sum())
             w = Weights.empty(len(seen.levels[0].z[0]), device_of(model))
             terms = torch.zeros((), dtype=torch.float64)
-            for log_px, rate in tiles(model, seen, samples):
+            for log_px, rate in tiles(model, seen, samples, compiled=compiled):
                 w = w.update(log_px - rate.sum(-1))
                 terms = terms + torch.cat([log_px.unsqueeze(-1), rate], -1).sum(0, dtype=torch.float64)
             parts.append(torch.cat([torch.stack([w.elbo, w.iwae, w.ess], -1), terms / samples], -1).cpu())

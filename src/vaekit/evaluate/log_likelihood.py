@@ -25,6 +25,7 @@ def log_likelihood(
     method: Literal["iwae", "ais", "elbo"] = "iwae",
     seed: int = 0,
     chunk: int | None = None,
+    compile: bool | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> LogLikelihood:
     """Estimate log p(x) of every example of ``split``.
@@ -42,6 +43,8 @@ def log_likelihood(
             as they were.
         chunk: samples of each of up to 100 examples that the decoder of a flat model sees at once, which decides on speed and memory
             alone; default: about 4 million numbers in the shape of x. A GPU may like more. Not for "ais".
+        compile: compile the decoder of a flat model (seconds, once for a model), which changes the estimates by rounding alone; default: on
+            a processor, where the work ahead is large. Not for "ais".
         watch: called with (examples done, examples in all).
 
     Raises:
@@ -66,6 +69,8 @@ def log_likelihood(
     if method == "ais":
         if chunk is not None:
             raise InputError(f'log_likelihood(method="ais", chunk={chunk}): chains have a size of their own; leave the chunk out')
+        if compile:
+            raise InputError('log_likelihood(method="ais", compile=True): chains are not compiled; leave it out')
         return annealed_log_likelihood(model, split, samples=16 if samples is None else samples, seed=seed, watch=watch)
     k = 5000 if samples is None else samples
-    return importance_log_likelihood(model, split, samples=k, method=method, seed=seed, chunk=chunk, watch=watch)
+    return importance_log_likelihood(model, split, samples=k, method=method, seed=seed, chunk=chunk, compile=compile, watch=watch)

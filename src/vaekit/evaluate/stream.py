@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from vaekit.compiling import Compiled
 from vaekit.data.core import Split
 from vaekit.dist import Certain, has_density, log_prob_parts
 from vaekit.dist.core import factor_mask
@@ -23,7 +24,7 @@ from vaekit.models.core import LatentModel, Level, Trace, at_centre, from_q
 from vaekit.tensors import seed_noise
 from vaekit.types import Batch
 
-__all__ = ["BLOCK", "CHUNK", "ROWS", "blocks", "certain", "check_finite", "entries", "require_density", "tile", "tiles"]
+__all__ = ["BLOCK", "CHUNK", "ROWS", "blocks", "certain", "check_finite", "entries", "require_density", "tile", "tiles", "worth_compiling"]
 
 CHUNK = 4_000_000
 """Numbers of x-shaped memory that samples decoded at once may take: 16 MB, which stays in the last-level cache of common processors."""
@@ -31,6 +32,13 @@ BLOCK = 100
 """Examples that are read at a time; fewer where x is so large that one sample of each would exceed `CHUNK`."""
 ROWS = 20_000
 """Latents (samples times examples) that go through the decoder at once, whose layers may be far wider than x."""
+WORTH = 20_000_000_000
+"""Decoded numbers, samples times entries of x, from which compiling a pass saves more than it takes (about 5 seconds)."""
+
+
+def worth_compiling(model: LatentModel, split: Split, samples: int) -> bool:
+    """Whether ``samples`` passes over the split are so much work that a compiled decoder is faster in the end. Only on a processor."""
+    return device_of(model).type == "cpu" and samples * len(split) * split.shape.numel() >= WORTH
 
 
 def tile(batch: Batch) -> int:
@@ -57,7 +65,9 @@ def blocks(model: LatentModel, split: Split, size: int, seed: int) -> Iterator[T
             yield model.trace(at_centre(), part)
 
 
-def tiles(model: LatentModel, seen: Trace, samples: int, *, chunk: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def tiles(
+    model: LatentModel, seen: Trace, samples: int, *, chunk: int | None = None, compiled: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
     """log p(x | z) ``[k, B]`` and the rates log q - log p ``[k, B, L]`` of ``samples`` samples z ~ q(z | x), tile by tile.
 
     Args:
@@ -66,6 +76,7 @@ def tiles(model: LatentModel, seen: Trace, samples: int, *, chunk: int | None = 
         seen: a trace of the batch, as `blocks` gives it.
         samples: K.
         chunk: samples that a flat model decodes at once; default: `tile`.
+        compiled: compile the decoder of a flat model together with log p(x | z), for full blocks and chunks; the rest runs as it is.
     """
     batch = _batch(seen)
     size = tile(batch)
@@ -74,14 +85,19 @@ def tiles(model: LatentModel, seen: Trace, samples: int, *, chunk: int | None = 
             t = model.infer(batch, min(size, samples - start))
             yield t.log_px, t.rate
         return
-    at_once = size if chunk is None else chunk
-    top = seen.levels[0]
+    at_once, top = size, seen.levels[0]
     size = max(size, min(CHUNK // top.z.numel(), ROWS // batch.size))  # latents alone take little: noise and sums in larger pieces
+    size = min(size, samples)
+    at_once = -(-size // -(-size // at_once)) if chunk is None else chunk  # equal parts
     join = max(1, at_once // size)
     for start in range(0, samples, join * size):
         stop = min(start + join * size, samples)
         levels = [from_q(min(size, stop - k))(0, top.q, top.p) for k in range(start, stop, size)]
-        parts = [_decode(model, batch, part) for part in _split(_join(levels), at_once)]
+        z = torch.cat([level.z for level in levels]) if len(levels) > 1 else levels[0].z
+        parts = []
+        for part in z.split(at_once):
+            decode = _decode_fast if compiled and (len(part), batch.size) == (at_once, BLOCK) else _decode
+            parts.append(decode(model, batch, part))
         log_px = parts[0] if len(parts) == 1 else torch.cat(parts)
         for level, part in zip(levels, log_px.split(size), strict=True):
             yield part, Trace(batch, (level,), seen.px).rate
@@ -138,22 +154,16 @@ def _block_seed(seed: int, *block: int) -> int:
     return int.from_bytes(hashlib.blake2b(" ".join(map(str, (seed, *block))).encode(), digest_size=4).digest(), "little")
 
 
-def _join(levels: list[Level]) -> Level:
-    """Tiles of one level as one; ``log_q`` is there, because a posterior without a density does not come this far."""
-    if len(levels) == 1:
-        return levels[0]
-    log_q = [level.log_q for level in levels if level.log_q is not None]
-    return Level(torch.cat([x.z for x in levels]), levels[0].p, levels[0].q, torch.cat([x.log_p for x in levels]), torch.cat(log_q))
-
-
-def _split(level: Level, size: int) -> list[Level]:
-    if level.log_q is None or len(level.z) <= size:
-        return [level]
-    parts = zip(level.z.split(size), level.log_p.split(size), level.log_q.split(size), strict=True)
-    return [Level(z, level.p, level.q, log_p, log_q) for z, log_p, log_q in parts]
-
-
-def _decode(model: LatentModel, batch: Batch, level: Level) -> Tensor:
+def _decode(model: LatentModel, batch: Batch, z: Tensor) -> Tensor:
     """log p(x | z), ``[k, B]``, of a flat model by a pass without x, which therefore encodes nothing."""
-    t = model.trace(lambda number, q, p: level)
+    t = model.trace(lambda number, q, p: Level(z, p, None, z.new_zeros(z.shape[:2]), None))  # log p(z) is known already
     return Trace(batch, t.levels, t.px).log_px
+
+
+_decode_compiled = Compiled(_decode)
+
+
+def _decode_fast(model: LatentModel, batch: Batch, z: Tensor) -> Tensor:
+    """`_decode`, compiled; where that gave NaN, as for an infinite logit, by the function itself, which is careful there."""
+    log_px = _decode_compiled(model, batch, z)
+    return _decode(model, batch, z) if bool(log_px.isnan().any()) else log_px
