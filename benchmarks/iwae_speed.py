@@ -30,7 +30,7 @@ from benchmarks.record import write
 from vaekit import fit
 from vaekit.data.core import Split
 from vaekit.evaluate import log_likelihood
-from vaekit.evaluate.matmul import matching_matmul
+from vaekit.matmul import matching_matmul
 from vaekit.models import LatentModel
 from vaekit.recipes.mnist import example
 

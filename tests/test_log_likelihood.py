@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from oracles import PPCA, LinearLadder
-from vaekit import VAE, Conditional, dist, heads, priors
+from vaekit import VAE, Conditional, dist, heads, matmul, priors
 from vaekit.data.core import Split
 from vaekit.errors import InputError
-from vaekit.evaluate import doubts, evaluate, k_hat, log_likelihood, matmul, stream
+from vaekit.evaluate import doubts, evaluate, k_hat, log_likelihood, stream
 from vaekit.evaluate.estimates import LogLikelihood
 from vaekit.evaluate.importance import Spread
 from vaekit.evaluate.pareto import Tail, gpd_fit, tail_length

@@ -46,7 +46,7 @@ ONE = Training(1, 4)
             r"^optimiser is an Adam that is built already: give what builds it, functools.partial\(torch.optim.Adam, lr=1e-3\)$",
         ),
         ({"precision": "bf16"}, 'unknown precision "bf16"; did you mean "bf16-mixed"'),
-        ({"precision": "8"}, "choose from: 32-true, 64-true, bf16-mixed"),
+        ({"precision": "8"}, "choose from: 32-true, 64-true, auto, bf16-mixed"),
         ({"device": "gpu"}, 'unknown device "gpu"; choose from: auto, cpu, cuda'),
         ({"device": "cuda:x"}, 'unknown device "cuda:x"'),
     ],
@@ -199,7 +199,9 @@ def test_weights_that_are_not_finite_from_the_start() -> None:
 
 
 def test_precisions() -> None:
-    assert PRECISIONS == ("32-true", "64-true", "bf16-mixed")
+    assert PRECISIONS == ("32-true", "64-true", "bf16-mixed", "auto")
+    assert Training(precision="auto", device="cpu").resolved().precision in ("32-true", "bf16-mixed")
+    assert Training(precision="64-true").resolved() == Training(precision="64-true")
     with pytest.raises(InputError, match='is float64 and precision "32-true" means float32'):
         quiet(binary().double(), uniform(0, 1), training=ONE)
     fitted = quiet(binary().double(), uniform(0, 1), training=Training(1, 4, precision="64-true"))  # comes back as it came

@@ -44,7 +44,7 @@ def train(
         seed: of the initial weights, the order of the data and all noise; 1 by default, as in pytorch/examples, whatever the recipe's
             ``Training`` says: the weights are drawn before there is one.
         device: "auto", "cpu", "cuda" or "cuda:1"; by default the recipe's.
-        precision: "32-true", "64-true" or "bf16-mixed"; by default the recipe's.
+        precision: "32-true", "64-true", "bf16-mixed" or "auto" (see `Training`); by default the recipe's.
         tensorboard: write TensorBoard events beside the CSV.
 
     Raises:
@@ -58,8 +58,9 @@ def train(
         config = Config(recipe, complete(function, arguments or {}), seed=1 if seed is None else seed, precision=precision or "")
         run = Run(Path(), replace(config, command=_command_line(recipe, arguments or {}, config, out)))
     plan = _build(function, run.config)
-    run = Run(run.path, replace(run.config, precision=run.config.precision or plan.training.precision))
-    settings = replace(plan.training, seed=run.config.seed, device=device or plan.training.device, precision=run.config.precision)
+    precision = run.config.precision or plan.training.precision
+    settings = replace(plan.training, seed=run.config.seed, device=device or plan.training.device, precision=precision).resolved()
+    run = Run(run.path, replace(run.config, precision=settings.precision))
     data = plan.data()
     if not resume:  # only now that all of it is known to exist
         run = create(run.config, out=None if out is None else Path(out), source=_source(function))

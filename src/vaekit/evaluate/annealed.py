@@ -24,11 +24,11 @@ from vaekit.data.core import Split
 from vaekit.errors import InputError
 from vaekit.evaluate.estimates import LogLikelihood
 from vaekit.evaluate.importance import importance_log_likelihood, require_likelihood
-from vaekit.evaluate.matmul import matching_matmul
 from vaekit.evaluate.pareto import k_hat
 from vaekit.evaluate.passes import device_of, observing
 from vaekit.evaluate.stream import blocks, check_finite, entries, tile
 from vaekit.infer import HMC, Adaptive, Path, Plan, ais, plan, prior_path, refreshed, reverse_ais, sigmoidal
+from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel, Trace, at_centre, from_p
 from vaekit.types import Batch
 

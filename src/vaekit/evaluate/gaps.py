@@ -26,12 +26,12 @@ from vaekit.data.core import Split
 from vaekit.errors import InputError
 from vaekit.evaluate.estimates import LogLikelihood
 from vaekit.evaluate.importance import doubts, require_likelihood
-from vaekit.evaluate.matmul import matching_matmul
 from vaekit.evaluate.pareto import k_hat
 from vaekit.evaluate.passes import device_of, observing
 from vaekit.evaluate.stream import blocks, check_finite, entries, tile
 from vaekit.heads import Head, TriangularSylvester
 from vaekit.infer.svi import amortised, log_weights, svi, widened
+from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel, Trace
 
 __all__ = ["Gaps", "Part", "gaps"]

@@ -21,10 +21,10 @@ from vaekit.data.core import Split
 from vaekit.dist import Certain
 from vaekit.errors import InputError
 from vaekit.evaluate.estimates import LogLikelihood
-from vaekit.evaluate.matmul import matching_matmul
 from vaekit.evaluate.pareto import K_HAT, Tail
 from vaekit.evaluate.passes import device_of, observing
 from vaekit.evaluate.stream import BLOCK, blocks, check_finite, entries, require_density, tiles, worth_compiling
+from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel, Trace
 
 __all__ = ["doubts", "importance_log_likelihood", "require_likelihood"]

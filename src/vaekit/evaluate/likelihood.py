@@ -18,9 +18,9 @@ from vaekit.bounds import Weights
 from vaekit.data.core import Split
 from vaekit.errors import InputError
 from vaekit.evaluate.latent import active, offsets
-from vaekit.evaluate.matmul import matching_matmul
 from vaekit.evaluate.passes import device_of, observing
 from vaekit.evaluate.stream import blocks, certain, check_finite, entries, require_density, tiles, worth_compiling
+from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel
 
 __all__ = ["Evaluation", "evaluate", "summary"]

@@ -46,6 +46,9 @@ class Objective(nn.Module, abc.ABC):
     trains_q: ClassVar[bool] = True
     """Whether q(z | x) learns; if not, what is read off the encoder of a run (codes, KL, reconstructions) means nothing."""
 
+    compiles: ClassVar[bool] = False
+    """Whether a step is tensor operations alone, the same ones whatever the values: then a long run may compile it."""
+
     @abc.abstractmethod
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
         """step counts optimiser steps from 0; schedules depend on it and on nothing else."""

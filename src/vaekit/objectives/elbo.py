@@ -42,6 +42,8 @@ class ELBO(Objective):
     (True, ['log_px', 'rate_0'])
     """
 
+    compiles = True
+
     def __init__(self, k: int = 1, *, closed_form: bool | None = None, penalty: Penalty | None = None) -> None:
         super().__init__()
         if isinstance(penalty, int | float | Schedule):

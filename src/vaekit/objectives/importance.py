@@ -36,6 +36,8 @@ class IWAE(Objective):
     torch.Size([8])
     """
 
+    compiles = True
+
     def __init__(self, k: int) -> None:
         super().__init__()
         self.k = samples("IWAE", k)

@@ -7,18 +7,24 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-__all__ = ["buffers", "come_back", "dtypes", "put_back"]
+__all__ = ["Buffers", "come_back", "dtypes"]
 
 
-def buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of all of them, running averages above all, by name."""
-    return {name: b.clone() for name, b in module.named_buffers()}
+class Buffers:
+    """All buffers of a module, running averages above all: kept before a step, put back after one that failed."""
 
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module if any(True for _ in module.buffers()) else nn.Identity()  # the walk over a module takes its time
+        self.kept: dict[str, Tensor] = {}
 
-def put_back(module: nn.Module, kept: Mapping[str, Tensor]) -> None:
-    """Undo what a step has done to the `buffers`."""
-    for name, b in module.named_buffers():
-        b.copy_(kept[name])
+    def keep(self) -> None:
+        """As they are now."""
+        self.kept = {name: b.clone() for name, b in self.module.named_buffers()}
+
+    def put_back(self) -> None:
+        """As they were when they were kept last."""
+        for name, b in self.module.named_buffers():
+            b.copy_(self.kept[name])
 
 
 def dtypes(module: nn.Module) -> dict[str, torch.dtype]:

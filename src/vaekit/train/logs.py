@@ -30,6 +30,9 @@ class Logger(abc.ABC):
     def log(self, row: Row) -> None:
         """An epoch's row: epoch, step and what was measured."""
 
+    def note(self, text: str) -> None:  # noqa: B027
+        """A remark on how the run goes; only a diary keeps it."""
+
     @abc.abstractmethod
     def close(self) -> None:
         """After the last row, or on the way out of an error."""
@@ -97,6 +100,9 @@ class TextLog(Logger):
 
     def log(self, row: Row) -> None:
         self._line(row_line(row))
+
+    def note(self, text: str) -> None:
+        self._line(text)
 
     def close(self) -> None: ...
 

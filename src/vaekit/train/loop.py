@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from vaekit.data.core import DataSet, Split
 from vaekit.errors import InputError, NonFiniteError
+from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel
 from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.elbo import ELBO
@@ -32,9 +31,10 @@ from vaekit.train.checks import (
 )
 from vaekit.train.collapse import active_units, warn_of_collapse
 from vaekit.train.ema import EMA
+from vaekit.train.engine import Engine, worth_compiling
 from vaekit.train.fabric import single_device
 from vaekit.train.identity import checksum, settings
-from vaekit.train.keep import buffers, come_back, dtypes, put_back
+from vaekit.train.keep import Buffers, come_back, dtypes
 from vaekit.train.logs import CSV, Logger, TextLog, read_csv
 from vaekit.train.meter import Meter, named, values_of
 from vaekit.train.nonfinite import explain
@@ -47,9 +47,10 @@ from vaekit.types import Batch
 
 __all__ = ["Fitted", "fit"]
 
-CHECK_EVERY = {"cpu": 1, "cuda": 64}
-"""Steps between two looks at whether all is finite. On a GPU each look waits for it, so there the run goes on without looking, keeps a
-copy of its state, and if something was not finite goes back to the copy and repeats those steps one look at a time."""
+CHECK_EVERY = {"cpu": 1, "cuda": 64, "compiled": 256}
+"""Steps between two looks at whether all is finite. On a GPU each look waits for it, and a compiled step has changed the weights before
+anybody can look; so there the run goes on without looking, keeps a copy of its state, and if something was not finite goes back to the
+copy and repeats those steps one look at a time, not compiled."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def fit(
     (8, ['epoch', 'step', 'train/surrogate', 'train/grad_norm', 'train/bound', 'train/log_px'])
     """
     objective = ELBO() if objective is None else objective
-    training = Training() if training is None else training
+    training = (Training() if training is None else training).resolved()
     device = training.torch_device()
     check_objective(objective)
     present = splits_of(data)
@@ -132,6 +133,7 @@ def fit(
 
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        stack.enter_context(matching_matmul(device))
         seed_noise(training.seed, device)
         module = Step(model, objective).eval()
         check_data(model, present)
@@ -144,8 +146,9 @@ def fit(
 
         fabric = single_device(training, device)
         forward = fabric.setup_module(module)
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        bare = training.build(parameters)  # only now that the module has moved: Adagrad makes its state at once
+        bare = training.build(
+            [p for p in module.parameters() if p.requires_grad]
+        )  # only now that the module has moved: Adagrad makes its state at once
         optimiser = fabric.setup_optimizers(bare)
 
         folder = None if out is None else Path(out)
@@ -164,6 +167,13 @@ def fit(
         history = [] if folder is None else read_csv(folder / "metrics.csv")
         train, valid = present["training"].to(device), present["validation"].to(device) if "validation" in present else None
 
+        def note(text: str) -> None:
+            for logger in loggers:
+                logger.note(text)
+
+        compiled = worth_compiling(training, objective, device, training.epochs * batches)
+        note(f"{training.precision} on {device}, {'each full batch compiled into one program' if compiled else 'not compiled'}")
+        engine = Engine(module, forward, fabric, optimiser, bare, train, training, compiled=compiled, note=note)
         clock = Clock(60 * training.checkpoint_minutes)
         started = time.monotonic() - run.at.seconds
 
@@ -178,7 +188,7 @@ def fit(
 
         if not resumed:
             save()
-        every = CHECK_EVERY[device.type]
+        every, kept = CHECK_EVERY["compiled" if compiled else device.type], Buffers(module)
         bar = progress_for(epochs=training.epochs, steps=training.epochs * batches, start=run.at.step, show=progress)
         stack.callback(bar.close)
         bar_clock = Clock(bar.interval)
@@ -190,29 +200,27 @@ def fit(
             order = permutation(rows, training.seed, run.at.epoch).to(device)
             visits = [index for index in order.split(training.batch_size) for _ in range(training.repeat)]
             for index in visits[run.at.batch :]:
-                batch = train.batch(index)
-                noise, kept = (run.noise(), buffers(module)) if good is None else ({}, {})
+                noise = {}
+                if good is None:
+                    noise = run.noise()
+                    kept.keep()
                 run.scale_rates(training.schedule(run.at.step))
-                loss = forward(batch, run.at.step)
-                optimiser.zero_grad()
-                fabric.backward(loss.surrogate.mean())
-                norm = _clip(parameters, training.clip)
-                run.meter.add(values_of(loss, norm))
+                run.meter.accumulate(*engine(index, run.at.step, careful=every == 1))
 
                 last, asked, due = run.at.batch == batches - 1, stop.asked, store is not None and clock.due()
                 look = last or asked or due or (run.at.step + 1) % every == 0
-                if look and not run.meter.finite(2 if loss.bound is None else 3):
+                if look and not run.meter.finite():
                     if good is None:
                         restore_noise(noise, device)
-                        put_back(module, kept)
-                        what = explain(module, forward, batch, run.at.step)
-                        put_back(module, kept)
+                        kept.put_back()
+                        what = explain(module, forward, train.batch(index), run.at.step)
+                        kept.put_back()
                         where = f"step {run.at.step}, epoch {run.at.epoch + 1}"
                         raise NonFiniteError(f"{where}: {what}; the weights were not updated; {_kept(store)}")
                     run.restore(good, "the copy")
                     every = 1
                     break
-                optimiser.step()
+                engine.update()
                 if run.ema is not None:
                     run.ema.update(run.at.step)
                 run.at.step += 1
@@ -227,7 +235,7 @@ def fit(
                 if look and good is not None:
                     good = run.snapshot()
             else:
-                run.at.epoch, run.at.batch, every = run.at.epoch + 1, 0, CHECK_EVERY[device.type]
+                run.at.epoch, run.at.batch, every = run.at.epoch + 1, 0, CHECK_EVERY["compiled" if compiled else device.type]
                 row = {"epoch": run.at.epoch, "step": run.at.step} | named("train", run.meter.means())
                 row |= {"train/lr": float(bare.param_groups[0]["lr"])} | schedule_values(objective, run.at.step - 1)
                 run.meter = Meter()
@@ -284,14 +292,6 @@ def _validate(run: Run, forward: Callable[[Batch, int], Loss], split: Split, tra
         if "bound" in means and run.at.step >= settled(run.module.objective):  # during a warm-up the bound is no aim yet
             run.judge(means["bound"], keep=training.patience is not None)
         return means | active_units(run.module.model, split)
-
-
-def _clip(parameters: Sequence[nn.Parameter], largest: float | None) -> Tensor:
-    """The global gradient norm before clipping; the gradients are clipped in place."""
-    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if largest is not None:
-        clip_grads_with_norm_(parameters, largest, norm)
-    return norm
 
 
 def _kept(store: Checkpoints | None) -> str:

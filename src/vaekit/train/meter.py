@@ -11,7 +11,7 @@ from torch import Tensor
 from vaekit.errors import InputError
 from vaekit.objectives.core import Loss
 
-__all__ = ["Meter", "named", "values_of"]
+__all__ = ["Meter", "named", "summed", "values_of"]
 
 
 class Meter:
@@ -31,9 +31,10 @@ class Meter:
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """One batch. The names and their order are those of the first."""
-        names = tuple(values)
-        size = max(v.numel() for v in values.values())
-        sums = torch.stack([v.detach().expand(size) for v in values.values()]).sum(1, dtype=torch.float64)
+        self.accumulate(*summed(values))
+
+    def accumulate(self, names: tuple[str, ...], sums: Tensor, count: int) -> None:
+        """One batch, by the float64 sums ``[n]`` over its ``count`` examples."""
         if self.total is None:
             self.names, self.total = names, sums
         elif names == self.names:
@@ -41,11 +42,12 @@ class Meter:
         else:
             changed = f"from {', '.join(self.names)} to {', '.join(names)}"
             raise InputError(f"what the objective logs changed {changed}; log the same names at every step")
-        self.count += size
+        self.count += count
 
-    def finite(self, first: int) -> bool:
-        """Whether the first so many values have been finite all along: a sum never recovers. Waits for the device."""
-        return self.total is not None and all(map(math.isfinite, self.total[:first].tolist()))
+    def finite(self) -> bool:
+        """Whether surrogate, gradient norm and bound have been finite all along: a sum never recovers. Waits for the device."""
+        sums = dict(zip(self.names, [] if self.total is None else self.total.tolist(), strict=True))
+        return bool(sums) and all(math.isfinite(sums.get(name, 0.0)) for name in ("surrogate", "grad_norm", "bound"))
 
     def means(self) -> dict[str, float]:
         """Waits for the device."""
@@ -54,8 +56,14 @@ class Meter:
         return {name: total / self.count for name, total in zip(self.names, self.total.tolist(), strict=True)}
 
 
+def summed(values: Mapping[str, Tensor]) -> tuple[tuple[str, ...], Tensor, int]:
+    """Names, float64 sums over the batch ``[n]`` (one number for the whole batch counts once an example), and the batch's size."""
+    size = max(v.numel() for v in values.values())
+    return tuple(values), torch.stack([v.detach().expand(size) for v in values.values()]).sum(1, dtype=torch.float64), size
+
+
 def values_of(loss: Loss, norm: Tensor | None = None) -> dict[str, Tensor]:
-    """What is averaged over an epoch, the values that must stay finite first."""
+    """What is averaged over an epoch."""
     values = {"surrogate": loss.surrogate}
     if norm is not None:
         values["grad_norm"] = norm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import KW_ONLY, dataclass, is_dataclass
+from dataclasses import KW_ONLY, dataclass, is_dataclass, replace
 from functools import partial
 
 import torch
@@ -16,10 +16,12 @@ from vaekit.objectives.schedules import Constant, Schedule
 
 __all__ = ["PRECISIONS", "Training"]
 
-PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "auto")
 """What Fabric is asked for. float16 is not among them: its loss scaler skips steps with infinite gradients, which could then no longer
-be told from a model that has gone wrong; nor is pure bfloat16, which would round the data that the likelihood scores."""
+be told from a model that has gone wrong; nor is pure bfloat16, which would round the data that the likelihood scores. "auto" is
+"bf16-mixed" where the device multiplies bfloat16 in hardware and "32-true" elsewhere."""
 
+FUSED = (torch.optim.Adam, torch.optim.AdamW)
 ADAM = partial(torch.optim.Adam, lr=1e-3)
 ALWAYS = Constant(1.0)
 
@@ -40,7 +42,11 @@ class Training:
             Epochs before the penalty's schedules have settled are neither counted nor taken for the best.
         seed: of the order of the data and of all noise.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
-        precision: "32-true", "64-true" or "bf16-mixed". Training in "64-true" has float64 checkpoints; the model comes back as it came.
+        precision: "32-true", "64-true", "bf16-mixed", or "auto" for bf16-mixed where the device has it in hardware. Bfloat16 keeps 8 bits
+            of what the networks pass on; weights, heads, densities and evaluation stay float32. Fine for binary data, too coarse for a
+            Gaussian likelihood of small variance. Training in "64-true" has float64 checkpoints; the model comes back as it came.
+        compile: make one program of each step (`torch.compile`), which changes the numbers by rounding alone; None for: on a processor,
+            where the objective allows it and the run has at least 2000 steps.
         checkpoint_minutes: a checkpoint every so often, besides the one at each epoch's end; 0 for one after every step.
         keep: how many checkpoints to keep.
         repeat: steps in a row on each batch, with new noise each time; an epoch has that many times more steps. More than 1 pays where
@@ -68,6 +74,7 @@ class Training:
     checkpoint_minutes: float = 1.0
     keep: int = 3
     repeat: int = 1
+    compile: bool | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("keep", 1), ("repeat", 1), ("seed", 0)):
@@ -114,6 +121,16 @@ class Training:
             raise InputError(f'device "{self.device}" was asked for and torch sees {seen}; use "auto" or "cpu"')
         return torch.device("cuda", index)
 
+    def resolved(self) -> Training:
+        """These settings with the precision that "auto" means on their device.
+
+        Raises:
+            InputError: the device is not there.
+        """
+        if self.precision != "auto":
+            return self
+        return replace(self, precision="bf16-mixed" if _bfloat16(self.torch_device()) else "32-true")
+
     def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """The optimiser.
 
@@ -123,6 +140,10 @@ class Training:
         optimiser = self.optimiser(parameters)
         if not isinstance(optimiser, Optimizer):
             raise InputError(f"optimiser(parameters) gave a {type(optimiser).__name__} and no torch.optim.Optimizer")
+        if type(optimiser) in FUSED:
+            for group in optimiser.param_groups:
+                if group.get("fused", False) is None and group.get("foreach") is None:
+                    group["fused"] = True  # one pass over memory for all of an update, where nobody asked for another way
         if isinstance(optimiser, torch.optim.LBFGS):
             raise InputError("LBFGS evaluates the loss several times a step, which noise and minibatches do not allow: use Adam or SGD")
         return optimiser
@@ -140,3 +161,10 @@ class Training:
             "seed": self.seed,
             "precision": self.precision,
         }
+
+
+def _bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))

@@ -1,0 +1,198 @@
+"""One step of training: as the operations come, or compiled into one program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Adam, AdamW, Optimizer
+
+from vaekit.compiling import Compiled
+from vaekit.data.core import Split
+from vaekit.objectives.core import Loss, Objective
+from vaekit.train.checks import settled
+from vaekit.train.meter import summed, values_of
+from vaekit.train.settings import Training
+from vaekit.train.step import Step
+from vaekit.types import Batch
+
+__all__ = ["COMPILE_FROM", "Engine", "Sums", "worth_compiling"]
+
+COMPILE_FROM = 2000
+"""Steps of a run from which compiling (some ten seconds, less when torch finds it in its cache) saves more than it takes."""
+
+
+class Sums(NamedTuple):
+    """What a step adds to the epoch's means: names, float64 sums ``[n]``, and the number of examples."""
+
+    names: tuple[str, ...]
+    total: Tensor
+    rows: int
+
+
+def worth_compiling(training: Training, objective: Objective, device: torch.device, steps: int) -> bool:
+    """Whether a run of so many steps compiles them: ``Training.compile``, and by default on a processor, if the objective allows it."""
+    if training.compile is not None:
+        return training.compile
+    return device.type == "cpu" and objective.compiles and training.precision != "64-true" and steps >= COMPILE_FROM
+
+
+class Engine:
+    """``engine(index, step)`` takes the gradients of the surrogate's batch mean, ``engine.update()`` the optimiser's step.
+
+    Compiled, both are one program, with the gathering of the rows, noise, clipping and sums: nothing in it waits for Python, and the
+    weights have changed before anybody could look at the loss. (Of an optimiser other than Adam and AdamW the step stays apart.) A
+    warm-up's steps (its schedules change each time), an epoch's odd batch and what torch cannot compile run as they are. Both ways agree
+    to rounding, noise included.
+
+    Args:
+        module: model and objective, where they are trained.
+        forward: the same, as Fabric runs it.
+        fabric: for the backward pass of ``forward``.
+        optimiser: as Fabric sees it; ``bare`` is torch's own.
+        split: the training rows, on the module's device.
+        training: batch size, precision and clipping.
+        compiled: whether to compile.
+        note: told once where compiling failed.
+    """
+
+    def __init__(
+        self,
+        module: Step,
+        forward: Callable[[Batch, int], Loss],
+        fabric: Any,
+        optimiser: Any,
+        bare: Optimizer,
+        split: Split,
+        training: Training,
+        *,
+        compiled: bool,
+        note: Callable[[str], None],
+    ) -> None:
+        self.module, self.forward, self.fabric, self.split, self.training = module, forward, fabric, split, training
+        self.optimiser, self.bare = optimiser, bare
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.constant_from = settled(module.objective)
+        self.whole = Compiled(self._whole, differentiates=True, fixed=True, note=note) if compiled else None
+        self.adam = InGraphAdam(bare, self.parameters) if InGraphAdam.suits(bare) else None
+        self.updated = False
+
+    def __call__(self, index: Tensor, step: int, *, careful: bool) -> Sums:
+        """A step's sums.
+
+        Args:
+            index: rows of the batch.
+            step: its number.
+            careful: leave the weights alone until `update`.
+        """
+        self.updated = False
+        if self.whole is None or self.whole.failed or careful or len(index) != self.training.batch_size or step < self.constant_from:
+            return self._plain(index, step)
+        if self.adam is not None and not self.bare.state:  # which Adam makes at its first step
+            return self._plain(index, step)
+        if self.adam is None:
+            names, total, grads = self.whole(index, None)
+            for p, grad in zip(self.parameters, grads, strict=True):
+                p.grad = grad
+        else:
+            names, total, _ = self.whole(index, self.adam.next())
+            self.updated = True
+        return Sums(names, total, len(index))
+
+    def update(self) -> None:
+        """The optimiser's step, where the program has not done it."""
+        if not self.updated:
+            self.optimiser.step()
+            if self.adam is not None:
+                self.adam.seen = None  # the count of steps has gone on without it
+
+    def _plain(self, index: Tensor, step: int) -> Sums:
+        loss = self.forward(self.split.batch(index), step)
+        for p in self.parameters:
+            p.grad = None
+        self.fabric.backward(loss.surrogate.mean())
+        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if self.training.clip is not None:
+            clip_grads_with_norm_(self.parameters, self.training.clip, norm)
+        return Sums(*summed(values_of(loss, norm)))
+
+    def _whole(self, index: Tensor, adam: Moments | None) -> tuple[tuple[str, ...], Tensor, tuple[Tensor | None, ...]]:
+        with torch.autocast(index.device.type, torch.bfloat16, enabled=self.training.precision == "bf16-mixed"):
+            loss = self.module(self.split.batch(index), self.constant_from)
+        grads = torch.autograd.grad(loss.surrogate.mean(), self.parameters, allow_unused=True)
+        norm = torch.stack([grad.square().sum() for grad in grads if grad is not None]).sum().sqrt()
+        if self.training.clip is not None:
+            scale = (self.training.clip / (norm + 1e-6)).clamp(max=1.0)
+            grads = tuple(None if grad is None else grad * scale for grad in grads)
+        names, total, _ = summed(values_of(loss, norm))
+        if adam is None or self.adam is None:
+            return names, total, grads
+        self.adam.apply(self.parameters, grads, adam)
+        return names, total, ()
+
+
+class Moments(NamedTuple):
+    """What an update by Adam reads and changes: ``[lr / (1 - beta_1^t), sqrt(1 - beta_2^t), lr]``, and the averages of each parameter."""
+
+    scalars: Tensor
+    first: list[Tensor]
+    second: list[Tensor]
+
+
+class InGraphAdam:
+    r"""The update of `torch.optim.Adam` and `AdamW`, on their own state, as operations that a program can be made of.
+
+    .. math:: m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
+              \theta \leftarrow \theta - \frac{\eta}{1 - \beta_1^t} \frac{m}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+    Kingma and Ba, "Adam", ICLR 2015; Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    """
+
+    def __init__(self, optimiser: Optimizer, parameters: list[torch.nn.Parameter]) -> None:
+        self.optimiser, self.parameters = optimiser, parameters
+        (self.group,) = optimiser.param_groups
+        self.decoupled = self.group.get("decoupled_weight_decay", type(optimiser) is AdamW)
+        self.seen: object = None
+
+    @staticmethod
+    def suits(optimiser: Optimizer) -> bool:
+        """Whether it is the plain method, with the same settings for all parameters."""
+        if type(optimiser) not in (Adam, AdamW) or len(optimiser.param_groups) != 1:
+            return False
+        (group,) = optimiser.param_groups
+        return not (group["amsgrad"] or group["maximize"] or group["differentiable"] or isinstance(group["lr"], Tensor))
+
+    def next(self) -> Moments:
+        """The averages and the scalars of the next step, which is counted."""
+        state = self.optimiser.state
+        if self.seen is not state:  # loading a checkpoint makes another, and so may a step of its own
+            used = [state[p] for p in self.parameters if p in state]
+            self.steps = [entry["step"] for entry in used]
+            self.first, self.second = ([entry[name] for entry in used] for name in ("exp_avg", "exp_avg_sq"))
+            self.t, self.seen = int(self.steps[0]), state
+        self.t += 1
+        torch._foreach_add_(self.steps, 1)
+        one, two = self.group["betas"]
+        lr = self.group["lr"]
+        scalars = torch.tensor([lr / (1 - one**self.t), math.sqrt(1 - two**self.t), lr], dtype=torch.float64)
+        return Moments(scalars.to(self.first[0].device), self.first, self.second)
+
+    @torch.no_grad()
+    def apply(self, parameters: list[torch.nn.Parameter], grads: tuple[Tensor | None, ...], moments: Moments) -> None:
+        """Change parameters and averages in place."""
+        one, two = self.group["betas"]
+        decay, eps = self.group["weight_decay"], self.group["eps"]
+        size, root, lr = moments.scalars.unbind()
+        used = [(p, grad) for p, grad in zip(parameters, grads, strict=True) if grad is not None]
+        for (p, grad), first, second in zip(used, moments.first, moments.second, strict=True):
+            if decay and self.decoupled:
+                p.mul_(1 - lr * decay)
+            elif decay:
+                grad = grad + decay * p
+            first.copy_(first + (grad - first) * (1 - one))
+            second.copy_(second * two + grad * grad * (1 - two))
+            p.sub_(size * (first / (second.sqrt() / root + eps)))
