@@ -38,7 +38,7 @@ def loss(params: Any, x: jax.Array, key: jax.Array) -> jax.Array:
 def main() -> None:
     data, epochs = np.load(sys.argv[1]), int(sys.argv[2])
     train, test = jnp.asarray(data["train"]), jnp.asarray(data["test"])
-    keys = jax.random.split(jax.random.key(0), 5)
+    keys = jax.random.split(jax.random.key(int(sys.argv[3])), 5)
     sizes = {"e1": (784, 400), "e2": (400, 40), "d1": (20, 400), "d2": (400, 784)}
     params = {name: layer(key, n, m) for key, (name, (n, m)) in zip(keys, sizes.items(), strict=False)}
     optimiser = optax.adam(1e-3)

@@ -42,7 +42,7 @@ def loss_function(recon: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tenso
 def data() -> tuple[Tensor, Tensor, int]:
     """Training rows, test rows and the number of epochs, as the command line says."""
     arrays = np.load(sys.argv[1])
-    torch.manual_seed(0)
+    torch.manual_seed(int(sys.argv[3]))
     return torch.from_numpy(arrays["train"]), torch.from_numpy(arrays["test"]), int(sys.argv[2])
 
 
