@@ -31,7 +31,7 @@ def test_a_figure_as_text(value: float, error: float | None, form: str | None, t
 
 def test_the_pages_are_rendered_from_the_templates_and_the_records() -> None:
     made = gallery.pages()
-    assert {path.name for path in PAGES.glob("*.md")} == set(made)
+    assert {path.name for path in PAGES.glob("*.md")} == {name for name in made if "/" not in name}
     for name, text in made.items():
         assert (PAGES / name).read_text(encoding="utf-8") == text, f"docs/gallery/{name}: run python -m benchmarks.gallery"
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vaekit import ELBO, IWAE, VAE, Conditional, NonFiniteError, Objective, Training, fit, heads, priors
 from vaekit.data.core import Split
 from vaekit.evaluate import evaluate
-from vaekit.objectives import Beta, Linear
+from vaekit.objectives import Beta, Linear, Schedule
 from vaekit.recipes.digits import digits
 from vaekit.train.engine import COMPILE_FROM, Engine, InGraphAdam, Sums, worth_compiling
 
@@ -172,6 +172,20 @@ def test_a_warm_up_runs_as_it_is_until_its_schedules_settle(taken: list[str]) ->
     assert fast.history[-1]["train/bound"] == pytest.approx(plain.history[-1]["train/bound"], rel=1e-5)
 
 
+class Swinging(Schedule):
+    """A weight that never settles."""
+
+    settled = None
+
+    def __call__(self, step: int) -> float:
+        return 1.0 + 0.5 * (step % 2)
+
+
+def test_a_schedule_without_an_end_is_followed(taken: list[str]) -> None:
+    quiet(model(), data(), objective=ELBO(penalty=Beta(Swinging())), training=Training(2, BATCH, compile=True))
+    assert taken == ["plain"] * 10
+
+
 class Undecided(nn.Module):
     """A layer whose operations depend on values, which no program can hold."""
 
@@ -217,9 +231,33 @@ def test_when_a_run_is_compiled() -> None:
     assert worth_compiling(Training(compile=True), ELBO(), gpu, 1)
 
     class Custom(ELBO):
-        compiles = False
+        pass
 
-    assert not worth_compiling(Training(), Custom(), cpu, COMPILE_FROM)
+    class Late(Beta):
+        pass
+
+    assert not worth_compiling(Training(), Custom(), cpu, COMPILE_FROM)  # what it does with the step is not known
+    assert not worth_compiling(Training(), ELBO(penalty=Late()), cpu, COMPILE_FROM)
+
+
+class Counting(nn.Module):
+    """A layer of a user's that keeps count in a plain number: it doubles x from its fourth call in training on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.training
+        return 2 * x if self.calls > 3 else x
+
+
+def test_counts_in_modules_of_others_are_not_frozen() -> None:
+    found = []
+    for compiled in (False, True):
+        fitted = quiet(model(None, Counting()), data(), training=Training(2, BATCH, compile=compiled))
+        found.append((fitted.history[-1]["train/bound"], fitted.model.posterior.net[1].calls))
+    assert found[0] == (pytest.approx(found[1][0], rel=1e-5), found[1][1])
 
 
 def test_bfloat16_leaves_the_bound_within_a_tenth_of_a_nat() -> None:

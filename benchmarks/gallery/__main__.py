@@ -1,4 +1,4 @@
-"""Render the gallery: ``benchmarks/gallery/<name>.md`` and the records into ``docs/gallery/<name>.md``.
+"""Render the gallery: ``benchmarks/gallery/<name>.md`` and the records into ``docs/gallery/<name>.md``; likewise ``docs/benchmarks.md``.
 
 A template holds no measured number. ``{{gallery/kl#forward}}`` stands for "value ± error", ``{{gallery/kl#forward:value}}`` for the value
 alone and ``{{gallery/kl#forward:.1f}}`` for the value in that format; each becomes a marked quote, which a test compares with its record.
@@ -102,8 +102,12 @@ def pages() -> dict[str, str]:
     measured = {name for name, text in templates.items() if all(place["record"] in records for place in _PLACE.finditer(text))}
     names = [name for name in ORDER if name in measured]
     titles = {name: templates[name].partition("\n")[0].removeprefix("# ") for name in names}
+    found = {f"{name}.md": render(templates[name], records) for name in names}
+    speed = (HERE.parent / "benchmarks.md").read_text(encoding="utf-8")
+    if all(place["record"] in records for place in _PLACE.finditer(speed)):
+        found["../benchmarks.md"] = render(speed, records)
     index = [INTRODUCTION, "```{toctree}", ":hidden:", "", *names, "```", "", *(f"- [{titles[name]}]({name}.md)" for name in names), ""]
-    return {f"{name}.md": render(templates[name], records) for name in names} | {"index.md": "\n".join(index)}
+    return found | {"index.md": "\n".join(index)}
 
 
 def main() -> None:

@@ -217,16 +217,18 @@ def comparison(cells: dict[tuple[int, str, int], dict[str, float]]) -> Figure:
                     name = ("train", "test")[split]
                     counts = COUNTS[method]
                     values = [cells[rows, method, m][name] for m in counts]
-                    panel.semilogx(counts, values, style, marker="o", ms=4, color=COLOURS[method], label=f"{NAMES[method]}, {name}")
+                    face = COLOURS[method] if split == 0 else "white"
+                    label = f"{NAMES[method]}, {name}"
+                    panel.semilogx(counts, values, style, marker="o", ms=5, color=COLOURS[method], markerfacecolor=face, label=label)
                     seen = [m for m in counts if (rows, method, m) in TRAIN_TEST]
                     published = [TRAIN_TEST[rows, method, m][split] for m in seen]
-                    panel.plot(seen, published, "x", ms=7, color=COLOURS[method])
+                    panel.plot(seen, published, "x+"[split], ms=8, color=COLOURS[method])
             panel.set(xlabel="training samples evaluated (millions)", ylabel="log p(x) (nats)", title=f"N = {rows:,}")
             panel.set_xticks([5, 15], ["5", "15"])
             panel.set_xticks([], minor=True)
             panel.margins(x=0.1)
         panel.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    put_title(figure, "Three ways to train one decoder: marginal likelihood (crosses: published)")
+    put_title(figure, "Three ways to train one decoder: marginal likelihood (x, +: published)")
     return figure
 
 

@@ -47,7 +47,8 @@ class Objective(nn.Module, abc.ABC):
     """Whether q(z | x) learns; if not, what is read off the encoder of a run (codes, KL, reconstructions) means nothing."""
 
     compiles: ClassVar[bool] = False
-    """Whether a step is tensor operations alone, the same ones whatever the values: then a long run may compile it."""
+    """Whether a step is tensor operations alone, the same ones at every step once the schedules have settled: then a long run may compile
+    it. A promise of this very class, which a subclass does not inherit but makes anew."""
 
     @abc.abstractmethod
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:

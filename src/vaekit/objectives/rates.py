@@ -6,6 +6,7 @@ The bound that is reported never changes with it.
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ class Penalty(nn.Module, abc.ABC):
     """
 
     schedules: tuple[Schedule, ...] = ()
+    compiles: ClassVar[bool] = False
+    """As `Objective.compiles`."""
 
     @abc.abstractmethod
     def forward(self, rate: Tensor, step: int) -> Tensor:
@@ -47,6 +50,8 @@ class Beta(Penalty):
     >>> Beta(4.0)(torch.ones(1, 2, 3), step=0)
     tensor([[12., 12.]])
     """
+
+    compiles = True
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         super().__init__()
@@ -72,6 +77,8 @@ class FreeBits(Penalty):
     tensor([[2.5000, 4.5000]])
     """
 
+    compiles = True
+
     def __init__(self, nats: float, weight: float | Schedule = 1.0) -> None:
         super().__init__()
         if nats < 0:
@@ -93,6 +100,8 @@ class Capacity(Penalty):
     >>> Capacity(10.0, 3.0)(torch.tensor([[[1.0], [3.0]]]), step=0)
     tensor([[10., 10.]])
     """
+
+    compiles = True
 
     def __init__(self, gamma: float, nats: float | Schedule) -> None:
         super().__init__()

@@ -254,6 +254,13 @@ def settled(objective: Objective) -> int:
     return max((s.settled or 0 for follower in _followers(objective) for s in follower.schedules), default=0)
 
 
+def constant_from(objective: Objective) -> int | None:
+    """The first step from which no schedule changes; None where one goes on for ever."""
+    ends = [s.settled for follower in _followers(objective) for s in follower.schedules]
+    known = [end for end in ends if end is not None]
+    return max(known, default=0) if len(known) == len(ends) else None
+
+
 def check_warm_up(objective: Objective, steps: int) -> None:
     """Warn where a weight of the rate or a temperature is still on its way when the run ends."""
     for follower in _followers(objective):

@@ -14,7 +14,8 @@ from torch.optim import Adam, AdamW, Optimizer
 from vaekit.compiling import Compiled
 from vaekit.data.core import Split
 from vaekit.objectives.core import Loss, Objective
-from vaekit.train.checks import settled
+from vaekit.objectives.rates import Penalty
+from vaekit.train.checks import constant_from
 from vaekit.train.meter import summed, values_of
 from vaekit.train.settings import Training
 from vaekit.train.step import Step
@@ -24,6 +25,13 @@ __all__ = ["COMPILE_FROM", "Engine", "Sums", "worth_compiling"]
 
 COMPILE_FROM = 2000
 """Steps of a run from which compiling (some ten seconds, less when torch finds it in its cache) saves more than it takes."""
+
+
+KNOWN = ("torch", "vaekit", "zuko")
+
+
+def _package(thing: object) -> str:
+    return str(getattr(thing, "__module__", "")).partition(".")[0]
 
 
 class Sums(NamedTuple):
@@ -38,7 +46,8 @@ def worth_compiling(training: Training, objective: Objective, device: torch.devi
     """Whether a run of so many steps compiles them: ``Training.compile``, and by default on a processor, if the objective allows it."""
     if training.compile is not None:
         return training.compile
-    return device.type == "cpu" and objective.compiles and training.precision != "64-true" and steps >= COMPILE_FROM
+    promised = all(vars(type(m)).get("compiles", False) for m in objective.modules() if isinstance(m, Objective | Penalty))
+    return device.type == "cpu" and promised and training.precision != "64-true" and steps >= COMPILE_FROM
 
 
 class Engine:
@@ -76,8 +85,10 @@ class Engine:
         self.module, self.forward, self.fabric, self.split, self.training = module, forward, fabric, split, training
         self.optimiser, self.bare = optimiser, bare
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.constant_from = settled(module.objective)
-        self.whole = Compiled(self._whole, differentiates=True, fixed=True, note=note) if compiled else None
+        self.constant_from = constant_from(module.objective)
+        # modules of others may keep count in plain numbers, which a program that looks at nothing again would freeze
+        known = all(_package(part) in KNOWN for part in [split.prepare, *(type(m) for m in module.modules())])
+        self.whole = Compiled(self._whole, differentiates=True, fixed=known, note=note) if compiled else None
         self.adam = InGraphAdam(bare, self.parameters) if InGraphAdam.suits(bare) else None
         self.updated = False
 
@@ -90,7 +101,9 @@ class Engine:
             careful: leave the weights alone until `update`.
         """
         self.updated = False
-        if self.whole is None or self.whole.failed or careful or len(index) != self.training.batch_size or step < self.constant_from:
+        if self.whole is None or self.whole.failed or careful or len(index) != self.training.batch_size:
+            return self._plain(index, step)
+        if self.constant_from is None or step < self.constant_from:
             return self._plain(index, step)
         if self.adam is not None and not self.bare.state:  # which Adam makes at its first step
             return self._plain(index, step)
@@ -122,7 +135,7 @@ class Engine:
 
     def _whole(self, index: Tensor, adam: Moments | None) -> tuple[tuple[str, ...], Tensor, tuple[Tensor | None, ...]]:
         with torch.autocast(index.device.type, torch.bfloat16, enabled=self.training.precision == "bf16-mixed"):
-            loss = self.module(self.split.batch(index), self.constant_from)
+            loss = self.module(self.split.batch(index), self.constant_from or 0)
         grads = torch.autograd.grad(loss.surrogate.mean(), self.parameters, allow_unused=True)
         norm = torch.stack([grad.square().sum() for grad in grads if grad is not None]).sum().sqrt()
         if self.training.clip is not None:
