@@ -8,6 +8,7 @@ Run: python -m benchmarks.precision
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def bound(way: str, seed: int) -> float:
 
 
 def main() -> None:
-    bounds = {way: [once(f"precision-{way}-{seed}", lambda way=way, seed=seed: bound(way, seed)) for seed in SEEDS] for way in WAYS}
+    bounds = {way: [once(f"precision-{way}-{seed}", partial(bound, way, seed)) for seed in SEEDS] for way in WAYS}
     values = {way: torch.tensor(found, dtype=torch.float64) for way, found in bounds.items()}
     values["difference"] = values["bfloat16"] - values["float32"]
     figures: dict[str, dict[str, Any]] = {
