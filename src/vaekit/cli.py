@@ -93,12 +93,17 @@ def train_command(
 
     from vaekit import commands
 
+    common = ["--out", "--resume", "--seed", "--device", "--precision", "--tensorboard"]
+    arguments = parse(function, flags, also=common)
     # Averages that decay towards 0 end in subnormal numbers, which cost Adam a third of its time. Threads inherit this only from a process
     # that set it before they began, so it is for the command line, which owns its process, and not for `fit`.
     torch.set_flush_denormal(True)
-    common = ["--out", "--resume", "--seed", "--device", "--precision", "--tensorboard"]
-    arguments = parse(function, flags, also=common)
-    run = commands.train(recipe, arguments, out=out, resume=resume, seed=seed, device=device, precision=precision, tensorboard=tensorboard)
+    try:
+        run = commands.train(
+            recipe, arguments, out=out, resume=resume, seed=seed, device=device, precision=precision, tensorboard=tensorboard
+        )
+    finally:
+        torch.set_flush_denormal(False)
     end = run.config.end
     if end is not None and end["best"] is not None and end["epochs"] < end["planned"]:
         print(f"stopped after epoch {end['epochs']} of {end['planned']}; the weights are those of the best bound, epoch {end['best']}")
