@@ -165,6 +165,13 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(fast(torch.ones(9)), (torch.ones(9) * 3.7).sin())
 
 
+def test_more_shapes_than_torch_keeps_programs_for() -> None:
+    said: list[str] = []
+    fast = Compiled(lambda x: (x * 2).sum(), note=said.append)
+    assert [float(fast(torch.ones(n))) for n in range(2, 14)] == [2.0 * n for n in range(2, 14)]
+    assert not fast.failed and said == []
+
+
 def test_an_error_is_the_functions_own() -> None:
     def wrong(x: Tensor) -> Tensor:
         raise InputError("no")

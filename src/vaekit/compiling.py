@@ -15,10 +15,14 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import torch
 from torch.fx import Graph
 
-__all__ = ["Compiled"]
+__all__ = ["Compiled", "NotCompiledError"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class NotCompiledError(Exception):
+    """A function without a substitute could not be compiled, and has not run."""
 
 
 class Compiled(Generic[P, R]):
@@ -32,6 +36,7 @@ class Compiled(Generic[P, R]):
         differentiates: the function takes gradients itself (`torch.autograd.grad`).
         fixed: every call has tensors of the first call's shapes, and nothing else that the function reads has changed. Then that is not
             looked at again, which saves a tenth of a millisecond a call.
+        substitute: run the function as it is where it cannot be compiled; if not, `NotCompiledError` is raised instead.
         note: is told why the function was not compiled; by default a warning.
 
     >>> import torch
@@ -45,11 +50,12 @@ class Compiled(Generic[P, R]):
         *,
         differentiates: bool = False,
         fixed: bool = False,
+        substitute: bool = True,
         note: Callable[[str], None] | None = None,
     ) -> None:
         self.function = function
         self.failed = False
-        self._fixed, self._note = fixed, note or partial(warnings.warn, stacklevel=3)
+        self.substitute, self._fixed, self._note = substitute, fixed, note or partial(warnings.warn, stacklevel=3)
         self._settings = {"trace_autograd_ops": True} if differentiates else {}
         self._compiled: Callable[P, R] | None = None
         self._known = False
@@ -58,13 +64,15 @@ class Compiled(Generic[P, R]):
         if self._known and self._compiled is not None:
             return self._compiled(*args, **kwargs)
         if self.failed:
-            return self.function(*args, **kwargs)
+            return self._as_it_is(*args, **kwargs)
         try:
             if self._compiled is None:
                 options = _options() | ({"guard_filter_fn": torch.compiler.skip_all_guards_unsafe} if self._fixed else {})
                 self._compiled = torch.compile(_separate(self.function), dynamic=False, fullgraph=True, options=options)
             with torch._dynamo.config.patch(self._settings):
                 found = self._compiled(*args, **kwargs)
+        except torch._dynamo.exc.FailOnRecompileLimitHit:  # too many shapes or models: those that are known stay compiled
+            return self._as_it_is(*args, **kwargs)
         except (torch._dynamo.exc.TorchDynamoException, AttributeError) as error:
             if isinstance(error, AttributeError) and "trace_autograd_ops" not in str(error):  # which an older torch does not know
                 raise
@@ -72,9 +80,14 @@ class Compiled(Generic[P, R]):
             reason = str(error).strip().splitlines()[0]
             name = getattr(self.function, "__name__", type(self.function).__name__)
             self._note(f"{name} was not compiled and runs as it is, slower: {reason}")
-            return self.function(*args, **kwargs)
+            return self._as_it_is(*args, **kwargs)
         self._known = self._fixed
         return found
+
+    def _as_it_is(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if not self.substitute:
+            raise NotCompiledError
+        return self.function(*args, **kwargs)
 
 
 def _separate(function: Callable[P, R]) -> Callable[P, R]:

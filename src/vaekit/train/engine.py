@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Adam, AdamW, Optimizer
 
-from vaekit.compiling import Compiled
+from vaekit.compiling import Compiled, NotCompiledError
 from vaekit.data.core import Split
 from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.rates import Penalty
@@ -34,6 +34,10 @@ def _package(thing: object) -> str:
     return str(getattr(thing, "__module__", "")).partition(".")[0]
 
 
+def _hooked(module: nn.Module) -> bool:
+    return any(getattr(module, f"_{name}") for name in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"))
+
+
 class Sums(NamedTuple):
     """What a step adds to the epoch's means: names, float64 sums ``[n]``, and the number of examples."""
 
@@ -43,11 +47,11 @@ class Sums(NamedTuple):
 
 
 def worth_compiling(training: Training, objective: Objective, device: torch.device, steps: int) -> bool:
-    """Whether a run of so many steps compiles them: ``Training.compile``, and by default on a processor, if the objective allows it."""
-    if training.compile is not None:
-        return training.compile
+    """Whether a run of so many steps compiles them: ``Training.compile``, by default on a processor; where the objective promises it."""
     promised = all(vars(type(m)).get("compiles", False) for m in objective.modules() if isinstance(m, Objective | Penalty))
-    return device.type == "cpu" and promised and training.precision != "64-true" and steps >= COMPILE_FROM
+    if not promised or training.precision == "64-true":
+        return False
+    return training.compile if training.compile is not None else device.type == "cpu" and steps >= COMPILE_FROM
 
 
 class Engine:
@@ -88,7 +92,8 @@ class Engine:
         self.constant_from = constant_from(module.objective)
         # modules of others may keep count in plain numbers, which a program that looks at nothing again would freeze
         known = all(_package(part) in KNOWN for part in [split.prepare, *(type(m) for m in module.modules())])
-        self.whole = Compiled(self._whole, differentiates=True, fixed=known, note=note) if compiled else None
+        known = known and not any(_hooked(part) for part in module.modules())
+        self.whole = Compiled(self._whole, differentiates=True, fixed=known, substitute=False, note=note) if compiled else None
         self.adam = InGraphAdam(bare, self.parameters) if InGraphAdam.suits(bare) else None
         self.updated = False
 
@@ -107,12 +112,18 @@ class Engine:
             return self._plain(index, step)
         if self.adam is not None and not self.bare.state:  # which Adam makes at its first step
             return self._plain(index, step)
+        moments = None if self.adam is None else self.adam.moments()
+        if self.adam is not None and moments is None:
+            return self._plain(index, step)
+        try:
+            names, total, grads = self.whole(index, moments)
+        except NotCompiledError:
+            return self._plain(index, step)
         if self.adam is None:
-            names, total, grads = self.whole(index, None)
             for p, grad in zip(self.parameters, grads, strict=True):
                 p.grad = grad
         else:
-            names, total, _ = self.whole(index, self.adam.next())
+            self.adam.count()
             self.updated = True
         return Sums(names, total, len(index))
 
@@ -165,10 +176,11 @@ class InGraphAdam:
     Kingma and Ba, "Adam", ICLR 2015; Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
     """
 
-    def __init__(self, optimiser: Optimizer, parameters: list[torch.nn.Parameter]) -> None:
+    def __init__(self, optimiser: Optimizer, parameters: list[nn.Parameter]) -> None:
         self.optimiser, self.parameters = optimiser, parameters
-        (self.group,) = optimiser.param_groups
-        self.decoupled = self.group.get("decoupled_weight_decay", type(optimiser) is AdamW)
+        (group,) = optimiser.param_groups
+        self.betas, self.eps, self.decay = group["betas"], group["eps"], group["weight_decay"]
+        self.decoupled = group.get("decoupled_weight_decay", type(optimiser) is AdamW)
         self.seen: object = None
 
     @staticmethod
@@ -179,33 +191,39 @@ class InGraphAdam:
         (group,) = optimiser.param_groups
         return not (group["amsgrad"] or group["maximize"] or group["differentiable"] or isinstance(group["lr"], Tensor))
 
-    def next(self) -> Moments:
-        """The averages and the scalars of the next step, which is counted."""
+    def moments(self) -> Moments | None:
+        """The averages and the scalars of the next step; None where the parameters' counts of steps differ."""
         state = self.optimiser.state
         if self.seen is not state:  # loading a checkpoint makes another, and so may a step of its own
             used = [state[p] for p in self.parameters if p in state]
             self.steps = [entry["step"] for entry in used]
             self.first, self.second = ([entry[name] for entry in used] for name in ("exp_avg", "exp_avg_sq"))
-            self.t, self.seen = int(self.steps[0]), state
-        self.t += 1
-        torch._foreach_add_(self.steps, 1)
-        one, two = self.group["betas"]
-        lr = self.group["lr"]
-        scalars = torch.tensor([lr / (1 - one**self.t), math.sqrt(1 - two**self.t), lr], dtype=torch.float64)
+            counts = {int(step) for step in self.steps}
+            self.t, self.seen = max(counts), state
+            self.together = len(counts) == 1
+        if not self.together:
+            return None
+        one, two = self.betas
+        lr, t = self.optimiser.param_groups[0]["lr"], self.t + 1
+        scalars = torch.tensor([lr / (1 - one**t), math.sqrt(1 - two**t), lr], dtype=torch.float64)
         return Moments(scalars.to(self.first[0].device), self.first, self.second)
 
+    def count(self) -> None:
+        """A step with these moments has been done."""
+        self.t += 1
+        torch._foreach_add_(self.steps, 1)
+
     @torch.no_grad()
-    def apply(self, parameters: list[torch.nn.Parameter], grads: tuple[Tensor | None, ...], moments: Moments) -> None:
+    def apply(self, parameters: list[nn.Parameter], grads: tuple[Tensor | None, ...], moments: Moments) -> None:
         """Change parameters and averages in place."""
-        one, two = self.group["betas"]
-        decay, eps = self.group["weight_decay"], self.group["eps"]
+        one, two = self.betas
         size, root, lr = moments.scalars.unbind()
         used = [(p, grad) for p, grad in zip(parameters, grads, strict=True) if grad is not None]
         for (p, grad), first, second in zip(used, moments.first, moments.second, strict=True):
-            if decay and self.decoupled:
-                p.mul_(1 - lr * decay)
-            elif decay:
-                grad = grad + decay * p
+            if self.decay and self.decoupled:
+                p.mul_(1 - lr * self.decay)
+            elif self.decay:
+                grad = grad + self.decay * p
             first.copy_(first + (grad - first) * (1 - one))
             second.copy_(second * two + grad * grad * (1 - two))
-            p.sub_(size * (first / (second.sqrt() / root + eps)))
+            p.sub_(size * (first / (second.sqrt() / root + self.eps)))

@@ -97,7 +97,8 @@ def fit(
         objective: default ``ELBO()``.
         training: how; default ``Training()``.
         out: a folder for checkpoints, ``metrics.csv``, ``log.txt`` and at the end ``model.safetensors``; None keeps all in memory.
-        resume: go on from the newest checkpoint in ``out``; the end is the same, bit for bit, as without the interruption.
+        resume: go on from the newest checkpoint in ``out``; the end is the same, bit for bit, as without the interruption. (With another
+            number of epochs, or another ``compile``, the run may be compiled where it was not, which changes it by rounding.)
         loggers: other places for each epoch's row, such as `TensorBoard`.
         progress: show a bar on stderr (plain lines where stderr is no terminal).
 

@@ -50,7 +50,7 @@ class Run:
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimiser.param_groups]
+        groups = [{k: v for k, v in group.items() if k not in ("params", "fused", "foreach")} for group in self.optimiser.param_groups]
         self.identity = self.identity | {"optimiser": f"{type(self.optimiser).__name__} {groups}"}
         self.rates = [group["lr"] for group in self.optimiser.param_groups]  # before any schedule
         # not those that are meant to hold infinities, as the mask of an attention layer does

@@ -46,7 +46,8 @@ class Training:
             of what the networks pass on; weights, heads, densities and evaluation stay float32. Fine for binary data, too coarse for a
             Gaussian likelihood of small variance. Training in "64-true" has float64 checkpoints; the model comes back as it came.
         compile: make one program of each step (`torch.compile`), which changes the numbers by rounding alone; None for: on a processor,
-            where the objective allows it and the run has at least 2000 steps.
+            where the run has at least 2000 steps. Objectives and penalties that do not promise it (`Objective.compiles`) and "64-true" are
+            never compiled.
         checkpoint_minutes: a checkpoint every so often, besides the one at each epoch's end; 0 for one after every step.
         keep: how many checkpoints to keep.
         repeat: steps in a row on each batch, with new noise each time; an epoch has that many times more steps. More than 1 pays where
@@ -140,10 +141,12 @@ class Training:
         optimiser = self.optimiser(parameters)
         if not isinstance(optimiser, Optimizer):
             raise InputError(f"optimiser(parameters) gave a {type(optimiser).__name__} and no torch.optim.Optimizer")
-        if type(optimiser) in FUSED:
+        if type(optimiser) in FUSED and all(p.is_contiguous() for group in optimiser.param_groups for p in group["params"]):
             for group in optimiser.param_groups:
                 if group.get("fused", False) is None and group.get("foreach") is None:
-                    group["fused"] = True  # one pass over memory for all of an update, where nobody asked for another way
+                    # one pass over memory for all of an update, where nobody asked for another way; it walks raw memory, so averages that
+                    # a checkpoint brought back in rows must meet parameters in rows
+                    group["fused"] = True
         if isinstance(optimiser, torch.optim.LBFGS):
             raise InputError("LBFGS evaluates the loss several times a step, which noise and minibatches do not allow: use Adam or SGD")
         return optimiser
