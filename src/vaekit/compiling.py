@@ -77,7 +77,7 @@ class Compiled(Generic[P, R]):
             if isinstance(error, AttributeError) and "trace_autograd_ops" not in str(error):  # which an older torch does not know
                 raise
             self.failed = True
-            reason = str(error).strip().splitlines()[0]
+            reason = " ".join(str(error).strip().partition("\n\n")[0].split())[:300]
             name = getattr(self.function, "__name__", type(self.function).__name__)
             self._note(f"{name} was not compiled and runs as it is, slower: {reason}")
             return self._as_it_is(*args, **kwargs)
