@@ -2,7 +2,8 @@
 
 Each round trains every side once, in a process of its own, in an order that turns from round to round: A B C, then C B A. The figure is the
 median over all epochs of all rounds but each process's first, which compiles; ratios are those of the medians of one round, and their
-median over rounds. vaekit runs with checkpoints, logs and progress as its users have them. Test bounds are with one sample per image.
+median over rounds. vaekit runs with checkpoints, logs and progress as its users have them. Test bounds are with one sample per image;
+whether bfloat16 changes them takes more seeds than rounds (`benchmarks.precision`).
 Besides: the float32 and bfloat16 matrix products of an epoch alone, in the same rounds.
 
 The peers live in environments of their own: one with JAX and optax, one with torch, pyro-ppl, lightning and pythae.
@@ -142,7 +143,6 @@ def main() -> None:
             "vaekit_to_pythae": {"value": 0.25, "tolerance": 0.0, "direction": "at_most", "source": goal},
             "vaekit_to_pyro": {"value": 0.25, "tolerance": 0.0, "direction": "at_most", "source": goal},
             "vaekit_to_jax": {"value": 0.9, "tolerance": 0.0, "direction": "at_most", "source": goal},
-            "bound_difference": {"value": 0.0, "tolerance": 0.1, "direction": "within", "source": goal},
         },
     )
 

@@ -17,6 +17,7 @@ from vaekit.evaluate import evaluate
 from vaekit.objectives import Beta, Linear, Schedule
 from vaekit.recipes.digits import digits
 from vaekit.train.engine import COMPILE_FROM, Engine, InGraphAdam, Sums, worth_compiling
+from vaekit.train.meter import Meter
 
 quiet: Callable[..., Any] = partial(fit, progress=False)
 ROWS, BATCH = 70, 16  # four full batches and one of six
@@ -128,7 +129,7 @@ def test_adam_in_a_program_follows_torch_to_the_last_steps() -> None:
             else:
                 moments = adam.moments()
                 assert moments is not None
-                adam.apply([ours], (grad,), moments)
+                adam.apply((grad,), moments)
                 adam.count()
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
         assert a.state[ours]["step"] == b.state[theirs]["step"] == 300
@@ -165,6 +166,19 @@ def test_a_step_that_was_not_finite_is_found_and_undone(tmp_path: Path) -> None:
     assert found[0][0] == found[1][0]
     for key, plain in found[0][1].items():
         torch.testing.assert_close(found[1][1][key], plain)
+
+
+def test_a_run_that_goes_back_goes_on_as_if_nothing_had_been(monkeypatch: pytest.MonkeyPatch, taken: list[str]) -> None:
+    """A look that finds a step not finite where the careful repetition finds nothing: the learning rate goes on falling."""
+    settings = {"epochs": 5, "batch_size": BATCH, "schedule": Linear(1, 0, 25), "optimiser": partial(torch.optim.Adam, lr=1e-2)}
+    plain = quiet(model(), data(), training=Training(**settings)).model
+    answers, honest = iter([False]), Meter.finite
+    monkeypatch.setattr(Meter, "finite", lambda meter: next(answers, True) and honest(meter))
+    taken.clear()
+    found = quiet(model(), data(), training=Training(**settings, compile=True)).model
+    assert taken[:10] == ["plain", *["compiled"] * 3, "plain", *["plain"] * 5] and "compiled" in taken[10:]
+    for a, b in zip(found.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-4, atol=1e-5)
 
 
 def test_a_warm_up_runs_as_it_is_until_its_schedules_settle(taken: list[str]) -> None:

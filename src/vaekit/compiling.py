@@ -55,7 +55,7 @@ class Compiled(Generic[P, R]):
     ) -> None:
         self.function = function
         self.failed = False
-        self.substitute, self._fixed, self._note = substitute, fixed, note or partial(warnings.warn, stacklevel=3)
+        self._substitute, self._fixed, self._note = substitute, fixed, note or partial(warnings.warn, stacklevel=3)
         self._settings = {"trace_autograd_ops": True} if differentiates else {}
         self._compiled: Callable[P, R] | None = None
         self._known = False
@@ -85,7 +85,7 @@ class Compiled(Generic[P, R]):
         return found
 
     def _as_it_is(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if not self.substitute:
+        if not self._substitute:
             raise NotCompiledError
         return self.function(*args, **kwargs)
 

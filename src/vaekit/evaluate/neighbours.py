@@ -26,8 +26,8 @@ from vaekit.evaluate.distances import paired, shuffled
 
 __all__ = ["NeighbourScores", "neighbour_scores"]
 
-PAIRS = 4_000_000
-"""Distances held at a time: 32 MB."""
+PAIRS = 2_000_000
+"""Distances held at a time: 16 MB, a few times over."""
 PARTS = 10
 """Parts of both sets, each of which is left out in turn for the error of the scores by nearest neighbours."""
 

@@ -26,8 +26,9 @@ __all__ = ["COMPILE_FROM", "Engine", "Sums", "worth_compiling"]
 COMPILE_FROM = 2000
 """Steps of a run from which compiling (some ten seconds, less when torch finds it in its cache) saves more than it takes."""
 
-
 KNOWN = ("torch", "vaekit", "zuko")
+"""Packages whose modules keep what changes in tensors. Others may count in plain numbers, which a program that looks at nothing again
+would freeze; so would a hook."""
 
 
 def _package(thing: object) -> str:
@@ -90,11 +91,10 @@ class Engine:
         self.optimiser, self.bare = optimiser, bare
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.constant_from = constant_from(module.objective)
-        # modules of others may keep count in plain numbers, which a program that looks at nothing again would freeze
         known = all(_package(part) in KNOWN for part in [split.prepare, *(type(m) for m in module.modules())])
         known = known and not any(_hooked(part) for part in module.modules())
         self.whole = Compiled(self._whole, differentiates=True, fixed=known, substitute=False, note=note) if compiled else None
-        self.adam = InGraphAdam(bare, self.parameters) if InGraphAdam.suits(bare) else None
+        self.adam = InGraphAdam(bare, self.parameters) if compiled and InGraphAdam.suits(bare) else None
         self.updated = False
 
     def __call__(self, index: Tensor, step: int, *, careful: bool) -> Sums:
@@ -106,11 +106,9 @@ class Engine:
             careful: leave the weights alone until `update`.
         """
         self.updated = False
-        if self.whole is None or self.whole.failed or careful or len(index) != self.training.batch_size:
-            return self._plain(index, step)
-        if self.constant_from is None or step < self.constant_from:
-            return self._plain(index, step)
-        if self.adam is not None and not self.bare.state:  # which Adam makes at its first step
+        full = len(index) == self.training.batch_size
+        steady = self.constant_from is not None and step >= self.constant_from
+        if self.whole is None or self.whole.failed or careful or not (full and steady):
             return self._plain(index, step)
         moments = None if self.adam is None else self.adam.moments()
         if self.adam is not None and moments is None:
@@ -155,7 +153,7 @@ class Engine:
         names, total, _ = summed(values_of(loss, norm))
         if adam is None or self.adam is None:
             return names, total, grads
-        self.adam.apply(self.parameters, grads, adam)
+        self.adam.apply(grads, adam)
         return names, total, ()
 
 
@@ -192,17 +190,16 @@ class InGraphAdam:
         return not (group["amsgrad"] or group["maximize"] or group["differentiable"] or isinstance(group["lr"], Tensor))
 
     def moments(self) -> Moments | None:
-        """The averages and the scalars of the next step; None where the parameters' counts of steps differ."""
+        """The averages and the scalars of the next step; None before the first, which makes them, and where the counts of steps differ."""
         state = self.optimiser.state
         if self.seen is not state:  # loading a checkpoint makes another, and so may a step of its own
             used = [state[p] for p in self.parameters if p in state]
             self.steps = [entry["step"] for entry in used]
             self.first, self.second = ([entry[name] for entry in used] for name in ("exp_avg", "exp_avg_sq"))
             counts = {int(step) for step in self.steps}
-            self.t, self.seen = max(counts), state
-            self.together = len(counts) == 1
-        if not self.together:
-            return None
+            if len(counts) != 1:
+                return None
+            (self.t,), self.seen = counts, state
         one, two = self.betas
         lr, t = self.optimiser.param_groups[0]["lr"], self.t + 1
         scalars = torch.tensor([lr / (1 - one**t), math.sqrt(1 - two**t), lr], dtype=torch.float64)
@@ -214,11 +211,11 @@ class InGraphAdam:
         torch._foreach_add_(self.steps, 1)
 
     @torch.no_grad()
-    def apply(self, parameters: list[nn.Parameter], grads: tuple[Tensor | None, ...], moments: Moments) -> None:
-        """Change parameters and averages in place."""
+    def apply(self, grads: tuple[Tensor | None, ...], moments: Moments) -> None:
+        """Change parameters and averages in place; a gradient for each parameter, None where there is none."""
         one, two = self.betas
         size, root, lr = moments.scalars.unbind()
-        used = [(p, grad) for p, grad in zip(parameters, grads, strict=True) if grad is not None]
+        used = [(p, grad) for p, grad in zip(self.parameters, grads, strict=True) if grad is not None]
         for (p, grad), first, second in zip(used, moments.first, moments.second, strict=True):
             if self.decay and self.decoupled:
                 p.mul_(1 - lr * self.decay)

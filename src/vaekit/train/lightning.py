@@ -26,9 +26,10 @@ from vaekit.models.core import LatentModel
 from vaekit.objectives.core import Objective
 from vaekit.objectives.elbo import ELBO
 from vaekit.objectives.schedules import Schedule
+from vaekit.tensors import seed_noise
 from vaekit.train.checks import check_objective, schedule_values
 from vaekit.train.meter import values_of
-from vaekit.train.run import permutation, restore_noise, seed_noise
+from vaekit.train.run import permutation, restore_noise
 from vaekit.train.settings import ADAM, ALWAYS
 from vaekit.train.step import Step
 from vaekit.types import Batch

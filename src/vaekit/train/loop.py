@@ -16,6 +16,7 @@ from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel
 from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.elbo import ELBO
+from vaekit.tensors import seed_noise
 from vaekit.train.checkpoint import Checkpoints, save_weights
 from vaekit.train.checks import (
     check_batches,
@@ -40,7 +41,7 @@ from vaekit.train.meter import Meter, named, values_of
 from vaekit.train.nonfinite import explain
 from vaekit.train.process import Interrupted, interruptible, locked
 from vaekit.train.progress import Clock, progress_for
-from vaekit.train.run import Run, permutation, restore_noise, seed_noise
+from vaekit.train.run import Run, permutation, restore_noise
 from vaekit.train.settings import Training
 from vaekit.train.step import Step
 from vaekit.types import Batch
@@ -147,9 +148,8 @@ def fit(
 
         fabric = single_device(training, device)
         forward = fabric.setup_module(module)
-        bare = training.build(
-            [p for p in module.parameters() if p.requires_grad]
-        )  # only now that the module has moved: Adagrad makes its state at once
+        # only now that the module has moved: Adagrad makes its state at once
+        bare = training.build([p for p in module.parameters() if p.requires_grad])
         optimiser = fabric.setup_optimizers(bare)
 
         folder = None if out is None else Path(out)
@@ -189,7 +189,8 @@ def fit(
 
         if not resumed:
             save()
-        every, kept = CHECK_EVERY["compiled" if compiled else device.type], Buffers(module)
+        interval, kept = CHECK_EVERY["compiled" if compiled else device.type], Buffers(module)
+        every = interval
         bar = progress_for(epochs=training.epochs, steps=training.epochs * batches, start=run.at.step, show=progress)
         stack.callback(bar.close)
         bar_clock = Clock(bar.interval)
@@ -236,7 +237,7 @@ def fit(
                 if look and good is not None:
                     good = run.snapshot()
             else:
-                run.at.epoch, run.at.batch, every = run.at.epoch + 1, 0, CHECK_EVERY["compiled" if compiled else device.type]
+                run.at.epoch, run.at.batch, every = run.at.epoch + 1, 0, interval
                 row = {"epoch": run.at.epoch, "step": run.at.step} | named("train", run.meter.means())
                 row |= {"train/lr": float(bare.param_groups[0]["lr"])} | schedule_values(objective, run.at.step - 1)
                 run.meter = Meter()

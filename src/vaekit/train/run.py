@@ -17,7 +17,7 @@ from vaekit.train.ema import EMA
 from vaekit.train.meter import Meter
 from vaekit.train.step import Step
 
-__all__ = ["Counters", "Run", "State", "permutation", "restore_noise", "seed_noise"]
+__all__ = ["Counters", "Run", "State", "permutation", "restore_noise"]
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name, and a JSON value."""
@@ -133,14 +133,6 @@ class Run:
             self.best = {name: t.detach().clone() for name, t in self.module.state_dict().items()} if keep else {}
         else:
             self.at.stale += 1
-
-
-def seed_noise(seed: int, device: torch.device) -> None:
-    """Seed torch's global random generators: the CPU's and that of the one device in use."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
 
 
 def restore_noise(noise: dict[str, Tensor], device: torch.device) -> None:
