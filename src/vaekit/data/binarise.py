@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaekit import noise
 from vaekit.data.core import DataSet, Split, to_float
 from vaekit.errors import InputError
 
@@ -19,7 +20,7 @@ def bernoulli(x: Tensor) -> Tensor:
     tensor([0., 1.])
     """
     p = to_float(x)
-    return torch.rand_like(p).lt_(p)  # torch.bernoulli(p), in a quarter of the time on a CPU
+    return noise.uniform(p.shape, p, p.dim() - 1).lt_(p)  # torch.bernoulli(p), in a quarter of the time on a CPU
 
 
 def binarise(data: DataSet, *, seed: int = 0) -> DataSet:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
+from vaekit import noise
 from vaekit.dist.core import SampleShape, is_discrete, log_prob_parts, sum_event
 
 __all__ = ["Bernoulli"]
@@ -71,7 +72,8 @@ class Bernoulli(Distribution):
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         with torch.no_grad():
-            return torch.bernoulli(self.mean.expand(*sample_shape, *self.logits.shape))
+            p = self.mean
+            return (noise.uniform((*sample_shape, *p.shape), p, len(self.event_shape)) < p).to(p.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
         n = len(self.event_shape)

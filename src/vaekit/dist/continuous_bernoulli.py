@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from vaekit import noise
 from vaekit.dist.core import SampleShape, log_prob_parts, sum_event
 from vaekit.dist.numeric import SINHC, log_shrink, polynomial
 
@@ -75,7 +76,7 @@ class ContinuousBernoulli(Distribution):
 
     def rsample(self, sample_shape: SampleShape = ()) -> Tensor:
         shape = (*sample_shape, *self.logits.shape)
-        return self.icdf(torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device))
+        return self.icdf(noise.uniform(shape, self.logits, len(self.event_shape)))
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         with torch.no_grad():

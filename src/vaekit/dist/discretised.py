@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
+from vaekit import noise
 from vaekit.dist.core import SampleShape, log_prob_parts, sum_event
 from vaekit.dist.numeric import log_shrink
 
@@ -88,7 +89,7 @@ class DiscretisedLogistic(Distribution):
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         with torch.no_grad():
             m, scale = _in_levels(self.loc, self.log_scale, self.bins)
-            return _sample_level(m.expand(*sample_shape, *m.shape), scale, self.bins) / (self.bins - 1)
+            return _sample_level(m.expand(*sample_shape, *m.shape), scale, self.bins, len(self.event_shape)) / (self.bins - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return sum_event(log_prob_parts(self, value), len(self.event_shape))
@@ -170,7 +171,7 @@ class DiscretisedLogisticMixture(Distribution):
             for c in range(self.event_shape[0]):
                 moved = loc[..., c, :, :] + _shift(coefficients, [each - 0.5 for each in x])
                 m, scale = _in_levels(moved, log_scale[..., c, :, :], self.bins)
-                x.append(_sample_level(m, scale, self.bins) / (self.bins - 1))
+                x.append(_sample_level(m, scale, self.bins, 2) / (self.bins - 1))
             return torch.stack(x, -3)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -207,9 +208,9 @@ def _in_levels(loc: Tensor, log_scale: Tensor, bins: int) -> tuple[Tensor, Tenso
     return loc * (bins - 1), log_scale.exp() * (bins - 1)
 
 
-def _sample_level(m: Tensor, scale: Tensor, bins: int) -> Tensor:
+def _sample_level(m: Tensor, scale: Tensor, bins: int, event_dim: int) -> Tensor:
     tiny = torch.finfo(m.dtype).tiny
-    logistic = torch.logit(torch.rand_like(m).clamp(min=tiny))
+    logistic = torch.logit(noise.uniform(m.shape, m, event_dim).clamp(min=tiny))
     return (m + scale * logistic).round().clamp(0, bins - 1)
 
 

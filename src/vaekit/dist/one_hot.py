@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
+from vaekit import noise
 from vaekit.dist.core import SampleShape, log_prob_parts, sum_event
 
 __all__ = ["OneHot"]
@@ -69,7 +70,7 @@ class OneHot(Distribution):
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         with torch.no_grad():
-            return vertex(self.logits + gumbel(self.logits, sample_shape))
+            return vertex(self.logits + gumbel(self.logits, sample_shape, len(self.event_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         return sum_event(log_prob_parts(self, value), len(self.event_shape))
@@ -84,16 +85,15 @@ def vertex(scores: Tensor) -> Tensor:
     return F.one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
 
 
-def uniform(like: Tensor, shape: SampleShape) -> Tensor:
+def uniform(like: Tensor, shape: SampleShape, event_dim: int) -> Tensor:
     """Uniform numbers ``[*shape, *like]`` strictly between 0 and 1, so that their logarithms and logits are finite."""
-    # torch.rand rather than exponential_: torch.func.vmap can give each model its own noise.
     eps = torch.finfo(like.dtype).eps
-    return torch.rand((*shape, *like.shape), dtype=like.dtype, device=like.device).clamp(eps, 1 - eps)
+    return noise.uniform((*shape, *like.shape), like, event_dim).clamp(eps, 1 - eps)
 
 
-def gumbel(like: Tensor, shape: SampleShape) -> Tensor:
+def gumbel(like: Tensor, shape: SampleShape, event_dim: int) -> Tensor:
     """-log(-log u): the class of the largest logit + Gumbel noise is a draw from softmax(logits)."""
-    return -torch.log(-torch.log(uniform(like, shape)))
+    return -torch.log(-torch.log(uniform(like, shape, event_dim)))
 
 
 @log_prob_parts.register

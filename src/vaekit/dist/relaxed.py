@@ -73,7 +73,7 @@ class BinConcrete(Distribution):
 
     def rsample_y(self, sample_shape: SampleShape = ()) -> Tensor:
         """y = logit(z)."""
-        u = uniform(self.logits, sample_shape)
+        u = uniform(self.logits, sample_shape, len(self.event_shape))
         return (self.logits + (torch.log(u) - torch.log1p(-u))) / self.temperature
 
     def value(self, y: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class Concrete(Distribution):
 
     def rsample_y(self, sample_shape: SampleShape = ()) -> Tensor:
         """y = log z."""
-        return ((self.logits + gumbel(self.logits, sample_shape)) / self.temperature).log_softmax(-1)
+        return ((self.logits + gumbel(self.logits, sample_shape, len(self.event_shape))) / self.temperature).log_softmax(-1)
 
     def value(self, y: Tensor) -> Tensor:
         """z inside the simplex."""

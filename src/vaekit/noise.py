@@ -1,0 +1,60 @@
+"""Where the noise of samples comes from: torch's global generators, unless a `Source` is put in their place.
+
+Every density of vaekit that transforms noise of a fixed distribution asks here. So several models trained as one can each have the noise
+that they would have alone, and the processes of one training run the noise of their own rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Kind", "Source", "drawn_by", "normal", "uniform"]
+
+Kind = Literal["normal", "uniform"]
+
+
+class Source(Protocol):
+    """What draws noise ``[*sample, *batch, *event]`` in place of torch's global generators.
+
+    By the convention of every density here the last axis before the event is that of the examples, B.
+    """
+
+    def __call__(self, kind: Kind, shape: tuple[int, ...], event_dim: int, like: Tensor) -> Tensor:
+        """Independent numbers of shape ``shape``, dtype and device of ``like``: N(0, 1), or uniform in [0, 1)."""
+
+
+_sources: list[Source] = []
+
+
+@contextmanager
+def drawn_by(source: Source) -> Iterator[None]:
+    """Noise comes from ``source`` as long as this lasts.
+
+    >>> with drawn_by(lambda kind, shape, event_dim, like: torch.full(shape, 0.5)):
+    ...     normal((2,), torch.zeros(2))
+    tensor([0.5000, 0.5000])
+    """
+    _sources.append(source)
+    try:
+        yield
+    finally:
+        _sources.pop()
+
+
+def normal(shape: Sequence[int], like: Tensor, event_dim: int = 1) -> Tensor:
+    """Independent N(0, 1) numbers of a shape, with dtype and device of ``like``; the last ``event_dim`` axes are one event's."""
+    if _sources:
+        return _sources[-1]("normal", tuple(shape), event_dim, like)
+    return torch.randn(tuple(shape), dtype=like.dtype, device=like.device)
+
+
+def uniform(shape: Sequence[int], like: Tensor, event_dim: int = 1) -> Tensor:
+    """Independent uniform numbers in [0, 1), as `normal`."""
+    if _sources:
+        return _sources[-1]("uniform", tuple(shape), event_dim, like)
+    return torch.rand(tuple(shape), dtype=like.dtype, device=like.device)
