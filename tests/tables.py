@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import zuko
@@ -38,6 +40,16 @@ def legendre(n: int) -> Rule:
 
 REAL = trapezoid(-14.0, 14.0, 225)
 UNIT = legendre(32)
+
+
+def joined(*edges: float) -> Rule:
+    """Gauss-Legendre on each piece, for a density that jumps at the edges."""
+    x, log_w = legendre(40)
+    pieces = [(a + (b - a) * x, log_w + math.log(b - a)) for a, b in pairwise(edges)]
+    return torch.cat([p[0] for p in pieces]), torch.cat([p[1] for p in pieces])
+
+
+JUMPS = joined(-14.0, -3.0, 0.0, 1.0, 4.0, 14.0)
 
 
 def levels(bins: int) -> Rule:
@@ -88,6 +100,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
     "gaussian_fixed": Likelihood(lambda: heads.GaussianFixed((1, 2), 0.7, mean=nn.Sigmoid()), REAL),
     "gaussian_shared": Likelihood(lambda: heads.GaussianShared(2, scale=0.8, min_scale=0.1), REAL),
     "gaussian_optimal": Likelihood(lambda: heads.GaussianOptimal(2).eval(), REAL),
+    "gaussian_contaminated": Likelihood(lambda: heads.GaussianContaminated((1, 1, 2)), JUMPS),
     "full_gaussian": Likelihood(lambda: heads.FullGaussian(2), REAL, factorises=False),
     "mixture_gaussian": Likelihood(lambda: heads.MixtureGaussian(2, 3), REAL, factorises=False),
     "categorical": Likelihood(lambda: heads.Categorical((2, 2), 3), counting(0, 1, 2), has_mean=False),

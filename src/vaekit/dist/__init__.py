@@ -2,6 +2,7 @@
 
 from vaekit.dist.bernoulli import Bernoulli
 from vaekit.dist.categorical import Categorical
+from vaekit.dist.contaminated import ContaminatedGaussian
 from vaekit.dist.continuous_bernoulli import ContinuousBernoulli
 from vaekit.dist.core import centre, closed_form_kl, describe, draw, has_density, is_discrete, log_prob_observed, log_prob_parts, tempered
 from vaekit.dist.discretised import DiscretisedLogistic, DiscretisedLogisticMixture, Grid
@@ -21,6 +22,7 @@ __all__ = [
     "Categorical",
     "Certain",
     "Concrete",
+    "ContaminatedGaussian",
     "ContinuousBernoulli",
     "DiagGaussian",
     "DiscretisedLogistic",

@@ -9,6 +9,7 @@ Head                          x                                                 
 `GaussianFixed`               real; one variance, given                               D
 `GaussianShared`              real; one variance, learned                             D
 `GaussianOptimal`             real; one variance, the best for each batch             D
+`GaussianContaminated`        [0, 1]; mean from the network, the rest per entry       D
 `FullGaussian`                real vector, full covariance                            2 D + D (D - 1) / 2
 `MixtureGaussian`             real vector, C components                               C (1 + 2 D)
 `Planar`                      real vector, T planar flows                             2 D + T (2 D + 1)
@@ -28,6 +29,7 @@ Head                          x                                                 
 """
 
 from vaekit.heads.binary import Bernoulli, ContinuousBernoulli
+from vaekit.heads.contaminated import GaussianContaminated
 from vaekit.heads.core import Head
 from vaekit.heads.discrete import Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, OneHot
 from vaekit.heads.flow import (
@@ -55,6 +57,7 @@ __all__ = [
     "FlowHead",
     "FullGaussian",
     "Gaussian",
+    "GaussianContaminated",
     "GaussianFixed",
     "GaussianOptimal",
     "GaussianShared",
