@@ -1,4 +1,4 @@
-"""Who draws the noise: a source put in the place of torch's generators gets every request, says the same numbers, and sees the batch axis."""
+"""Who draws the noise: a source in the place of torch's generators gets every request, with the same numbers, and sees the batch axis."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from tables import DISCRETE, POSTERIORS, PRIORS
 from torch import Size, Tensor, nn
 
+from tables import DISCRETE, POSTERIORS, PRIORS
 from vaekit import noise
 from vaekit.data import binarise
 from vaekit.data.core import DataSet, Split
