@@ -46,12 +46,14 @@ def data() -> DataSet:
 
 
 def model() -> VAE:
-    """Dropout draws noise, batch normalisation keeps buffers, and the decoder's first layer is tied to its second."""
+    """Convolutions have weights of another layout in training, dropout draws noise, batch normalisation keeps buffers, and the decoder's
+    first layer is tied to its second."""
     torch.manual_seed(0)
     tied = nn.Linear(8, 8)
+    seen = nn.Sequential(nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 4, 2), nn.Conv2d(4, 8, (1, 2)), nn.Flatten())
     return VAE(
         priors.StandardNormal(2),
-        Conditional(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 4)), heads.Gaussian(2)),
+        Conditional(nn.Sequential(seen, nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 4)), heads.Gaussian(2)),
         Conditional(nn.Sequential(nn.Linear(2, 8), tied, nn.ReLU(), tied, nn.Linear(8, 6)), heads.Bernoulli(6)),
     )
 

@@ -35,7 +35,7 @@ from vaekit.train.ema import EMA
 from vaekit.train.engine import Engine, worth_compiling
 from vaekit.train.fabric import single_device
 from vaekit.train.identity import checksum, settings
-from vaekit.train.keep import Buffers, come_back, dtypes
+from vaekit.train.keep import Buffers, channels_last, come_back, forms
 from vaekit.train.logs import CSV, Logger, TextLog, read_csv
 from vaekit.train.meter import Meter, named, values_of
 from vaekit.train.nonfinite import explain
@@ -144,8 +144,10 @@ def fit(
             check_bound(objective, loss, present.get("validation"))
         identity = training.identity() | {"rows": rows} | settings(module.model, "model") | settings(module.objective, "objective")
         identity |= {f"{name} data": checksum(split) for name, split in present.items() if name != "test"}
-        stack.callback(come_back, module, dtypes(module))
+        stack.callback(come_back, module, forms(module))
 
+        if device.type == "cpu":
+            channels_last(module)
         fabric = single_device(training, device)
         forward = fabric.setup_module(module)
         # only now that the module has moved: Adagrad makes its state at once

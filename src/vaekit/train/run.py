@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from vaekit.errors import InputError
 from vaekit.train.checkpoint import load_state, pack, unpack
 from vaekit.train.ema import EMA
+from vaekit.train.keep import as_parameters
 from vaekit.train.meter import Meter
 from vaekit.train.step import Step
 
@@ -108,6 +109,7 @@ class Run:
         load_state(self.module, _under("module/", tensors), source)
         # load_state_dict would keep these very tensors, and training would then change the state it was given
         self.optimiser.load_state_dict(unpack(value["optimiser"], {name: t.clone() for name, t in tensors.items()}))
+        as_parameters(self.optimiser)
         if self.ema is not None:
             self.ema.load(_under("ema/", tensors))
         self.best = {name: t.to(self.device, copy=True) for name, t in _under("best/", tensors).items()}

@@ -141,11 +141,11 @@ class Training:
         optimiser = self.optimiser(parameters)
         if not isinstance(optimiser, Optimizer):
             raise InputError(f"optimiser(parameters) gave a {type(optimiser).__name__} and no torch.optim.Optimizer")
-        if type(optimiser) in FUSED and all(p.is_contiguous() for group in optimiser.param_groups for p in group["params"]):
+        if type(optimiser) in FUSED and all(_dense(p) for group in optimiser.param_groups for p in group["params"]):
             for group in optimiser.param_groups:
                 if group.get("fused", False) is None and group.get("foreach") is None:
-                    # one pass over memory for all of an update, where nobody asked for another way; it walks raw memory, so averages that
-                    # a checkpoint brought back in rows must meet parameters in rows
+                    # one pass over memory for all of an update, where nobody asked for another way; it walks raw memory, so averages must
+                    # be stored as their parameters are (`keep.as_parameters`)
                     group["fused"] = True
         if isinstance(optimiser, torch.optim.LBFGS):
             raise InputError("LBFGS evaluates the loss several times a step, which noise and minibatches do not allow: use Adam or SGD")
@@ -164,6 +164,10 @@ class Training:
             "seed": self.seed,
             "precision": self.precision,
         }
+
+
+def _dense(p: nn.Parameter) -> bool:
+    return p.is_contiguous() or (p.dim() == 4 and p.is_contiguous(memory_format=torch.channels_last))
 
 
 def _bfloat16(device: torch.device) -> bool:
