@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from vaekit import ELBO, IWAE, VAE, Conditional, NonFiniteError, Objective, Training, fit, heads, priors
 from vaekit.data.core import Split
 from vaekit.evaluate import evaluate
-from vaekit.objectives import Beta, Linear, Schedule
+from vaekit.objectives import VQ, Beta, BetaTC, Linear, Schedule
+from vaekit.quantise import Codebook, UniformCodes
 from vaekit.recipes.digits import digits
 from vaekit.train.engine import COMPILE_FROM, Engine, InGraphAdam, Sums, worth_compiling
 from vaekit.train.meter import Meter
+from vaekit.train.step import Step
 
 quiet: Callable[..., Any] = partial(fit, progress=False)
 ROWS, BATCH = 70, 16  # four full batches and one of six
@@ -108,6 +110,36 @@ def test_the_compiled_step_is_the_step(name: str, taken: list[str]) -> None:
     for plain, fast in zip(found[0][1], found[1][1], strict=True):
         del plain["seconds"], fast["seconds"]
         assert fast == pytest.approx(plain, rel=1e-2 if loose else 1e-5)
+
+
+def coded(**settings: Any) -> VAE:
+    torch.manual_seed(0)
+    codes = Codebook(8, 2, **settings)
+    decoder = nn.Sequential(nn.Flatten(), nn.Linear(6, 12))
+    q = Conditional(nn.Linear(12, 6), heads.Quantised(codes, (3,)))
+    return VAE(UniformCodes(codes, (3,)), q, Conditional(decoder, heads.GaussianFixed(12, 0.3), event_dim=2))
+
+
+OTHERS: dict[str, tuple[Callable[[], VAE], Objective]] = {
+    "beta-TC, stratified": (model, BetaTC(ROWS, 4.0, stratified=True)),
+    "codes by averages, revived": (partial(coded, revive=0.1), VQ()),
+    "codes by gradient": (partial(coded, decay=None), VQ()),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_promise_to_compile_is_kept(name: str, taken: list[str]) -> None:
+    make, objective = OTHERS[name]
+    found = []
+    for compiled in (False, True):
+        fitted = quiet(make(), data(), objective=objective, training=Training(3, BATCH, compile=compiled))
+        found.append((fitted.model.state_dict(), fitted.history))
+    assert taken.count("compiled") == 11, "it ran as it is"
+    for key, plain in found[0][0].items():
+        torch.testing.assert_close(found[1][0][key], plain, rtol=2e-4, atol=1e-5, msg=key)
+    for plain, fast in zip(found[0][1], found[1][1], strict=True):
+        del plain["seconds"], fast["seconds"]
+        assert fast == pytest.approx(plain, rel=1e-5, abs=1e-6)
 
 
 def test_adam_in_a_program_follows_torch_to_the_last_steps() -> None:
@@ -270,13 +302,16 @@ def test_two_runs_in_one_process_do_not_share_a_program() -> None:
 
 def test_when_a_run_is_compiled() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert worth_compiling(Training(), ELBO(), cpu, COMPILE_FROM) and worth_compiling(Training(), IWAE(2), cpu, COMPILE_FROM)
-    assert not worth_compiling(Training(), ELBO(), cpu, COMPILE_FROM - 1)
-    assert not worth_compiling(Training(), ELBO(), gpu, COMPILE_FROM)
-    assert not worth_compiling(Training(precision="64-true"), ELBO(), cpu, COMPILE_FROM)
-    assert not worth_compiling(Training(compile=False), ELBO(), cpu, COMPILE_FROM)
-    assert worth_compiling(Training(compile=True), ELBO(), gpu, 1)
-    assert not worth_compiling(Training(compile=True, precision="64-true"), ELBO(), cpu, COMPILE_FROM)
+    assert worth_compiling(Training(), Step(model(), ELBO()), cpu, COMPILE_FROM)
+    assert worth_compiling(Training(), Step(model(), IWAE(2)), cpu, COMPILE_FROM)
+    assert not worth_compiling(Training(), Step(model(), ELBO()), cpu, COMPILE_FROM - 1)
+    images = Step(model(None, nn.Unflatten(1, (8, 1, 1)), nn.BatchNorm2d(8), nn.Flatten()), ELBO())
+    assert not worth_compiling(Training(), images, cpu, COMPILE_FROM) and worth_compiling(Training(compile=True), images, cpu, 1)
+    assert not worth_compiling(Training(), Step(model(), ELBO()), gpu, COMPILE_FROM)
+    assert not worth_compiling(Training(precision="64-true"), Step(model(), ELBO()), cpu, COMPILE_FROM)
+    assert not worth_compiling(Training(compile=False), Step(model(), ELBO()), cpu, COMPILE_FROM)
+    assert worth_compiling(Training(compile=True), Step(model(), ELBO()), gpu, 1)
+    assert not worth_compiling(Training(compile=True, precision="64-true"), Step(model(), ELBO()), cpu, COMPILE_FROM)
 
     class Custom(ELBO):
         pass
@@ -284,8 +319,8 @@ def test_when_a_run_is_compiled() -> None:
     class Late(Beta):
         pass
 
-    assert not worth_compiling(Training(), Custom(), cpu, COMPILE_FROM)  # what it does with the step is not known
-    assert not worth_compiling(Training(compile=True), ELBO(penalty=Late()), cpu, COMPILE_FROM)
+    assert not worth_compiling(Training(), Step(model(), Custom()), cpu, COMPILE_FROM)  # what it does with the step is not known
+    assert not worth_compiling(Training(compile=True), Step(model(), ELBO(penalty=Late())), cpu, COMPILE_FROM)
 
 
 class Counting(nn.Module):

@@ -66,6 +66,8 @@ class BetaTC(Objective):
     (torch.Size([8]), ['dim_kl', 'log_px', 'mi', 'rate_0', 'tc'])
     """
 
+    compiles = True
+
     def __init__(
         self,
         dataset_size: int,

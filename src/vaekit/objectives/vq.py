@@ -57,6 +57,8 @@ class VQ(Objective):
     ['codes', 'commitment', 'log_px', 'perplexity', 'rate_0']
     """
 
+    compiles = True
+
     def __init__(self, commitment: float = 0.25) -> None:
         super().__init__()
         if not 0 <= commitment < math.inf:

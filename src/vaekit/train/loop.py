@@ -174,7 +174,7 @@ def fit(
             for logger in loggers:
                 logger.note(text)
 
-        compiled = worth_compiling(training, objective, device, training.epochs * batches)
+        compiled = worth_compiling(training, module, device, training.epochs * batches)
         note(f"{training.precision} on {device}, {'each full batch compiled into one program' if compiled else 'not compiled'}")
         engine = Engine(module, forward, fabric, optimiser, bare, train, training, compiled=compiled, note=note)
         clock = Clock(60 * training.checkpoint_minutes)

@@ -46,8 +46,8 @@ class Training:
             of what the networks pass on; weights, heads, densities and evaluation stay float32. Fine for binary data, too coarse for a
             Gaussian likelihood of small variance. Training in "64-true" has float64 checkpoints; the model comes back as it came.
         compile: make one program of each step (`torch.compile`), which changes the numbers by rounding alone; None for: on a processor,
-            where the run has at least 2000 steps. Objectives and penalties that do not promise it (`Objective.compiles`) and "64-true" are
-            never compiled.
+            where the run has at least 2000 steps and the model no batch normalisation of images. Objectives and penalties that do not
+            promise it (`Objective.compiles`) and "64-true" are never compiled.
         checkpoint_minutes: a checkpoint every so often, besides the one at each epoch's end; 0 for one after every step.
         keep: how many checkpoints to keep.
         repeat: steps in a row on each batch, with new noise each time; an epoch has that many times more steps. More than 1 pays where
