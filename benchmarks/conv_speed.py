@@ -1,0 +1,150 @@
+"""Seconds per epoch and peak memory of the convolutional and the ResNet recipes, beside a plain PyTorch loop on the same network.
+
+The plain loop is float32: the same model and objective on the same rows, `torch.optim.Adam` as it comes, backward, step, and the loss read
+at each step. vaekit trains with its defaults for the recipe's full length (precision, compiling), with checkpoints and logs into a folder.
+Each round trains both sides once, in a process of its own, A B then B A; a figure is the median over the epochs of all rounds but each
+process's first, which compiles. Epochs are over the first rows of the training set; the ResNet is the narrow one of its page.
+
+Run: python -m benchmarks.conv_speed
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.epoch_speed import spread
+from benchmarks.record import write
+from vaekit import fit
+from vaekit.recipes import cifar10, sprites, vq
+from vaekit.recipes.core import Recipe
+from vaekit.train.engine import worth_compiling
+from vaekit.train.run import permutation
+from vaekit.train.step import Step
+
+RECIPES: dict[str, tuple[Callable[[], Recipe], int]] = {
+    "sprites:beta_tc": (sprites.beta_tc, 4916),
+    "vq:cifar10": (vq.cifar10, 1024),
+    "cifar10:resnet": (lambda: cifar10.resnet(width=16), 1024),
+}
+"""Recipe and rows of an epoch."""
+
+
+def peak() -> float:
+    """The most memory that this process has held, MiB."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+def ours(name: str, epochs: int, seed: int) -> list[float]:
+    """Seconds of each epoch of ``fit``."""
+    make, rows = RECIPES[name]
+    torch.manual_seed(seed)
+    recipe = make()
+    data = recipe.data()
+    steps = recipe.training.epochs * -(-len(data.train) // recipe.training.batch_size)
+    training = recipe.training.resolved()
+    compiled = worth_compiling(training, Step(recipe.model, recipe.objective), torch.device("cpu"), steps)
+    training = replace(training, epochs=epochs, seed=seed, compile=compiled)
+    with tempfile.TemporaryDirectory() as out:
+        history = fit(recipe.model, data.train.head(rows), objective=recipe.objective, training=training, out=out, progress=False).history
+    ends = [0.0] + [row["seconds"] for row in history]
+    return [b - a for a, b in pairwise(ends)]
+
+
+def plain(name: str, epochs: int, seed: int) -> list[float]:
+    """Seconds of each epoch of a loop as one writes it."""
+    make, rows = RECIPES[name]
+    torch.manual_seed(seed)
+    recipe = make()
+    split, model, objective = recipe.data().train.head(rows), recipe.model, recipe.objective
+    model.train()
+    lr = recipe.training.build(recipe.model.parameters()).param_groups[0]["lr"]
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
+    seconds = []
+    for epoch in range(epochs):
+        start, total = time.perf_counter(), 0.0
+        for index in permutation(rows, seed, epoch).split(recipe.training.batch_size):
+            optimiser.zero_grad()
+            loss = objective(model, split.batch(index)).surrogate.mean()
+            loss.backward()
+            optimiser.step()
+            total += loss.item()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+SIDES: dict[str, Callable[[str, int, int], list[float]]] = {"vaekit": ours, "plain": plain}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="", help="one recipe; no record is written")
+    parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)  # side, recipe, seed: what a process of a round does
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.side:
+        side, name, seed = given.side
+        seconds = SIDES[side](name, given.epochs, int(seed))
+        print(json.dumps({"seconds": seconds, "peak": peak()}))
+        return
+    environment = os.environ | {"OMP_NUM_THREADS": str(given.threads)}
+    names = [given.only] if given.only else list(RECIPES)
+    load, figures = os.getloadavg()[0], {}
+    for name in names:
+        found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+        for number in range(given.rounds):
+            for side in list(SIDES)[:: 1 if number % 2 == 0 else -1]:
+                command = [sys.executable, "-m", "benchmarks.conv_speed", "--epochs", str(given.epochs), "--threads", str(given.threads)]
+                done = subprocess.run(
+                    [*command, "--side", side, name, str(number + 1)], env=environment, check=True, stdout=subprocess.PIPE, text=True
+                )
+                answer = json.loads(done.stdout.splitlines()[-1])
+                found[side].append(answer)
+                print(number, name, side, [round(s, 2) for s in answer["seconds"]], round(answer["peak"]), flush=True)
+        short = name.replace(":", "_")
+        for side, answers in found.items():
+            figures[f"{short}_{side}_seconds"] = spread([s for a in answers for s in a["seconds"][1:]]) | {"unit": "s per epoch"}
+            figures[f"{short}_{side}_memory"] = spread([a["peak"] for a in answers]) | {"unit": "MiB"}
+        middle = {side: [statistics.median(a["seconds"][1:]) for a in answers] for side, answers in found.items()}
+        ratios = [a / b for a, b in zip(middle["vaekit"], middle["plain"], strict=True)]
+        figures[f"{short}_ratio"] = spread(ratios) | {"unit": "of its time"}
+        memory = [a["peak"] / b["peak"] for a, b in zip(found["vaekit"], found["plain"], strict=True)]
+        figures[f"{short}_memory_ratio"] = spread(memory) | {"unit": "of its memory"}
+    print(json.dumps({name: value for name, value in figures.items() if "ratio" in name}, indent=2))
+    if given.only:
+        return
+    goal = "the goal of this comparison"
+    published = {}
+    for name in names:
+        short = name.replace(":", "_")
+        published[f"{short}_ratio"] = {"value": 0.8, "tolerance": 0.0, "direction": "at_most", "source": goal}
+        published[f"{short}_memory_ratio"] = {"value": 1.0, "tolerance": 0.02, "direction": "at_most", "source": goal}
+    write(
+        "conv_speed/recipes",
+        command="python -m benchmarks.conv_speed",
+        seed=1,
+        settings={**{name: getattr(given, name) for name in ("rounds", "epochs", "threads")}, "load_before": load},
+        figures=figures,
+        published=published,
+    )
+
+
+if __name__ == "__main__":
+    main()
