@@ -186,3 +186,25 @@ def test_an_error_is_the_functions_own() -> None:
     with pytest.raises(InputError, match="^no$"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Compiled(wrong)(torch.ones(2))
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_a_differentiated_likelihood_is_taken_by_products(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value and gradient of log p(x | z) in a program, of K samples of each example, against float64 without one."""
+    torch.manual_seed(0)
+    logits, x, weight = scale * torch.randn(3, 5, 2, 48), torch.rand(5, 2, 48), torch.randn(3, 5)
+    used: list[int] = []
+    products = bernoulli._log_prob_by_products
+    monkeypatch.setattr(bernoulli, "_log_prob_by_products", lambda *args: (used.append(1), products(*args))[1])  # type: ignore[func-returns-value]
+
+    def of(logits: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        logits = logits.detach().requires_grad_()
+        log_p = Bernoulli(logits, 2).log_prob(x)
+        (grad,) = torch.autograd.grad((weight * log_p).sum(), logits)
+        return log_p.detach(), grad
+
+    log_p, grad = Compiled(of, differentiates=True)(logits, x, weight)
+    assert used, "the single logarithms were kept"
+    exact, exact_grad = of(logits.double(), x.double(), weight.double())
+    torch.testing.assert_close(log_p.double(), exact, rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(grad.double(), exact_grad, rtol=1e-5, atol=1e-6)

@@ -200,12 +200,14 @@ class InGraphAdam:
         state = self.optimiser.state
         if self.seen is not state:  # loading a checkpoint makes another, and so may a step of its own
             used = [state[p] for p in self.parameters if p in state]
-            self.steps = [entry["step"] for entry in used]
             self.first, self.second = ([entry[name] for entry in used] for name in ("exp_avg", "exp_avg_sq"))
-            counts = {int(step) for step in self.steps}
+            counts = {int(entry["step"]) for entry in used}
             if len(counts) != 1:
                 return None
             (self.t,), self.seen = counts, state
+            self.steps = torch.stack([entry["step"] for entry in used])
+            for entry, step in zip(used, self.steps, strict=True):
+                entry["step"] = step  # a view: one addition counts for all parameters
         one, two = self.betas
         lr, t = self.optimiser.param_groups[0]["lr"], self.t + 1
         scalars = torch.tensor([lr / (1 - one**t), math.sqrt(1 - two**t), lr], dtype=torch.float64)
@@ -214,7 +216,7 @@ class InGraphAdam:
     def count(self) -> None:
         """A step with these moments has been done."""
         self.t += 1
-        torch._foreach_add_(self.steps, 1)
+        self.steps.add_(1)
 
     @torch.no_grad()
     def apply(self, grads: tuple[Tensor | None, ...], moments: Moments) -> None:
