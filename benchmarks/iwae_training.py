@@ -1,0 +1,107 @@
+"""Time of an IWAE training step at K = 50 beside that of its matrix products alone, and its peak memory.
+
+``mnist:iwae`` (784-200-200-50, batch 20, dynamic binarisation) in float32 as `fit` trains it, compiled as for the recipe's full length. Each
+round is a process of its own: epochs of 100 steps, the first of which compiles and is left out, and the products of a step, forwards and
+backwards, by torch's default library and by oneDNN, timed before and after. The ratio is to oneDNN's, the faster.
+
+Run: python -m benchmarks.iwae_training
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from benchmarks.conv_speed import peak
+from benchmarks.epoch_speed import spread
+from benchmarks.record import write
+from vaekit import fit
+from vaekit.recipes import mnist
+
+K, BATCH, STEPS = 50, 20, 100
+ENCODER, DECODER = [(784, 200), (200, 200), (200, 100)], [(50, 200), (200, 200), (200, 784)]
+
+
+def floor(precision: str) -> float:
+    """Seconds of one step's matrix products."""
+    layers = []
+    for shapes, rows in ((ENCODER, BATCH), (DECODER, BATCH * K)):
+        layers += [(torch.randn(rows, n), torch.randn(m, n), torch.randn(rows, m), (n, m) != ENCODER[0]) for n, m in shapes]
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    times = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        for x, w, grad, passes_on in layers:
+            x @ w.mT
+            grad.mT @ x
+            if passes_on:
+                grad @ w
+        times.append(time.perf_counter() - start)
+    torch.set_float32_matmul_precision(before)
+    return statistics.median(times)
+
+
+def measured(seed: int, epochs: int) -> dict[str, float]:
+    torch.set_flush_denormal(True)  # as `vaekit train` does
+    torch.manual_seed(seed)
+    recipe = mnist.iwae(k=K, batch_size=BATCH)
+    rows = recipe.data().train.head(BATCH * STEPS)
+    floors = {name: [floor(name)] for name in ("highest", "medium")}
+    training = replace(recipe.training, epochs=epochs, seed=seed, compile=True)
+    history = fit(recipe.model, rows, objective=recipe.objective, training=training, progress=False).history
+    memory = peak()
+    for name, found in floors.items():
+        found.append(floor(name))
+    seconds = [(b - a) / STEPS for a, b in pairwise(row["seconds"] for row in history)]
+    return {"step": statistics.median(seconds), "memory": memory} | {name: statistics.fmean(found) for name, found in floors.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)  # one round, in a process of its own
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.seed is not None:
+        print(json.dumps(measured(given.seed, given.epochs)))
+        return
+    load, answers = os.getloadavg()[0], []
+    for number in range(given.rounds):
+        command = [sys.executable, "-m", "benchmarks.iwae_training", "--epochs", str(given.epochs), "--threads", str(given.threads)]
+        environment = os.environ | {"OMP_NUM_THREADS": str(given.threads)}
+        done = subprocess.run([*command, "--seed", str(number)], env=environment, check=True, stdout=subprocess.PIPE, text=True)
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+        print(answers[-1], flush=True)
+    figures: dict[str, dict[str, Any]] = {
+        "step": spread([1e3 * a["step"] for a in answers]) | {"unit": "ms"},
+        "floor": spread([1e3 * a["medium"] for a in answers]) | {"unit": "ms"},
+        "floor_default": spread([1e3 * a["highest"] for a in answers]) | {"unit": "ms"},
+        "ratio": spread([a["step"] / a["medium"] for a in answers]) | {"unit": "of the products' time"},
+        "memory": spread([a["memory"] for a in answers]) | {"unit": "MiB"},
+    }
+    print(json.dumps(figures, indent=2))
+    write(
+        "iwae_speed/training",
+        command="python -m benchmarks.iwae_training",
+        seed=list(range(given.rounds)),
+        settings={"k": K, "batch": BATCH, "load_before": load} | {name: getattr(given, name) for name in ("rounds", "epochs", "threads")},
+        figures=figures,
+        published={"ratio": {"value": 1.5, "tolerance": 0.0, "direction": "at_most", "source": "the goal of this comparison"}},
+    )
+
+
+if __name__ == "__main__":
+    main()
