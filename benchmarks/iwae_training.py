@@ -1,6 +1,6 @@
 """Time of an IWAE training step at K = 50 beside that of its matrix products alone, and its peak memory.
 
-``mnist:iwae`` (784-200-200-50, batch 20, dynamic binarisation) in float32 as `fit` trains it, compiled as for the recipe's full length. Each
+``mnist:iwae`` (784-200-200-50, batch 20, dynamic binarisation) in float32 as `fit` trains it, compiled as in a full run. Each
 round is a process of its own: epochs of 100 steps, the first of which compiles and is left out, and the products of a step, forwards and
 backwards, by torch's default library and by oneDNN, timed before and after. The ratio is to oneDNN's, the faster.
 
