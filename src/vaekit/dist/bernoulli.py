@@ -20,7 +20,7 @@ __all__ = ["Bernoulli"]
 FEWEST = 64
 """Entries of an event below which single logarithms are kept: they are exact to a part of themselves, products to a part of 1."""
 FACTORS = 112
-"""Factors of at least 1/2 whose product is still a normal float32."""
+"""Factors of 2 or of 1/2 at most whose product is still a normal float32."""
 BLOCK = 400_000
 """Logits of each thread at a time: 1.6 MB of float32."""
 
@@ -112,9 +112,9 @@ def _worth_blocks(logits: Tensor, x: Tensor, entries: int) -> bool:
 def _log_prob_by_products(logits: Tensor, x: Tensor, event_dim: int) -> Tensor:
     r"""``-sum_event(_nll(logits, x))`` without a gradient, with fewer logarithms; NaN where a logit is infinite.
 
-    .. math:: \sum_d x_d l_d - \log(1 + e^{l_d}) = \sum_d (x_d l_d - \max(l_d, 0)) + \log \prod_d \sigma(|l_d|)
+    .. math:: \sum_d x_d l_d - \log(1 + e^{l_d}) = \sum_d (x_d l_d - \max(l_d, 0)) - \log \prod_d (1 + e^{-|l_d|})
 
-    Each factor lies in [1/2, 1], so a product of up to `FACTORS` cannot underflow and one logarithm serves them all. Rounding is below 1e-7
+    Each factor lies in [1, 2], so a product of up to `FACTORS` cannot overflow and one logarithm serves them all. Rounding is below 1e-7
     per entry in float32, as that of the sum is.
     """
     batch = logits.shape[: logits.dim() - event_dim]
@@ -122,7 +122,7 @@ def _log_prob_by_products(logits: Tensor, x: Tensor, event_dim: int) -> Tensor:
     x = x.to(logits.dtype).flatten(-event_dim)
     factors = max(n for n in range(1, FACTORS + 1) if logits.shape[-1] % n == 0)
     linear = (x * logits - logits.clamp(min=0)).sum(-1)
-    return linear + logits.abs().sigmoid().unflatten(-1, (-1, factors)).prod(-1).log().sum(-1)
+    return linear - (1 + (-logits.abs()).exp()).unflatten(-1, (-1, factors)).prod(-1).log().sum(-1)
 
 
 class Products(torch.autograd.Function):
