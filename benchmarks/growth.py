@@ -1,9 +1,9 @@
 """How time and memory of a training step grow with the batch, the width, the latent dimensions, the samples K and the number of models.
 
 One thing changes at a time from the network of ``mnist:example`` (784-400-20, batch 128, one sample, one model; precision "auto",
-compiled). Each point is a process of its own that trains 60 steps an epoch; a point's time is the median over all epochs but the first, which
-compiles, its error half the distance between their quartiles; its memory is the most that the process has held, of which ``memory_empty``
-MiB were there before training. Several models are the seeds of one sweep.
+compiled). Each point is a process of its own that trains 60 steps an epoch; a point's time is the median over all epochs but the first,
+which compiles, its error half the distance between their quartiles; its memory is the most that the process has held, of which
+``memory_empty`` MiB were there before training. Several models are the seeds of one sweep.
 
 Run: python -m benchmarks.growth
 """
