@@ -34,7 +34,7 @@ COPIES = {
     "mnist": 1,
     "freyfaces": 16,
     "contaminated": 16,
-}  # of the few faces an epoch goes over so many: every epoch ends with a checkpoint
+}  # copies of the faces in an epoch: each ends with a checkpoint
 PLANS: dict[str, Callable[..., Recipe]] = {
     "mnist": aevb.mnist,
     "freyfaces": aevb.freyfaces,
