@@ -162,7 +162,14 @@ def run() -> Recipe:
 def torchrun(*words: str, fault: str = "") -> subprocess.CompletedProcess[str]:
     tests = Path(__file__).parent
     env = os.environ | {"PYTHONPATH": f"{tests.parent / 'src'}:{tests}", "OMP_NUM_THREADS": "1", "FAULT": fault}
-    return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, *words]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            out, err = process.communicate(timeout=240)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # which ends its processes too
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 @pytest.fixture(scope="module")

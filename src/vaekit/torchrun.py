@@ -28,19 +28,21 @@ PARENT = "VAEKIT_RESUME_LINE"
 
 
 class Rank(NamedTuple):
-    """One process of ``size``: its number from 0; its number among the ``here`` on this machine."""
+    """One process of ``size``: its number from 0, its number among the ``here`` on this machine, how often all were started anew."""
 
     number: int
     size: int
     local: int
     here: int
+    attempt: int
 
 
 def this_rank() -> Rank | None:
     """What torchrun says of this process; None where it did not start it, or started it alone."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
-    rank = Rank(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
+    rank = Rank(*(int(os.environ[name]) for name in names))
     return rank if rank.size > 1 else None
 
 

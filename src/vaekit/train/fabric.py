@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import warnings
 from typing import Any
 
 import torch
+from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from vaekit.errors import InputError
-from vaekit.torchrun import this_rank
+from vaekit.torchrun import Rank, this_rank
+from vaekit.train.ranks import in_contact
 from vaekit.train.settings import Training
 from vaekit.train.sharding import shard
 
@@ -43,11 +48,24 @@ def connect(training: Training, device: torch.device) -> Any:
             fabric = Fabric(
                 accelerator=device.type, devices=rank.here, num_nodes=rank.size // rank.here, strategy=strategy, precision=precision
             )
-            fabric.launch()  # the processes are there; this connects them
+            with in_contact(rank.number):
+                _join(rank, "nccl" if device.type == "cuda" else "gloo")
+                fabric.launch()
             return fabric
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _join(rank: Rank, backend: str) -> None:
+    """Connect the processes, before Fabric would: torch hands the same store to every attempt of an elastic restart, and in it the new
+    processes would look for the addresses of those that have died. So each attempt has keys of its own."""
+    if distributed.is_initialized():
+        return
+    store, number, size = next(rendezvous("env://", rank.number, rank.size))
+    own = PrefixStore(f"vaekit/{rank.size}/{rank.attempt}", store)
+    distributed.init_process_group(backend, store=own, rank=number, world_size=size)
+    atexit.register(distributed.destroy_process_group)  # its threads may not outlive the interpreter
 
 
 def check_processes(training: Training) -> None:

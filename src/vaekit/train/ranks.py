@@ -24,7 +24,7 @@ from vaekit import noise
 from vaekit.errors import LostRankError
 from vaekit.tensors import seed_noise
 
-__all__ = ["Alone", "Part", "Ranks", "Several", "SharedNoise", "restore_noise"]
+__all__ = ["Alone", "Part", "Ranks", "Several", "SharedNoise", "in_contact", "restore_noise"]
 
 
 @dataclass(frozen=True)
@@ -241,13 +241,8 @@ class Several(Ranks):
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        with noise.drawn_by(self.source):
-            try:
-                yield
-            except RuntimeError as error:
-                if _connection(error):
-                    raise LostRankError(f"process {self.number} of {self.size} lost contact with another one, which has ended") from error
-                raise
+        with noise.drawn_by(self.source), in_contact(self.number):
+            yield
 
     @contextmanager
     def gathered(self, module: nn.Module) -> Iterator[None]:
@@ -275,6 +270,13 @@ def _forked(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-def _connection(error: RuntimeError) -> bool:
-    """Whether an error is that of a connection to a process that is no more. gloo's have no class of their own."""
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "Connection closed by peer" in str(error)
+@contextmanager
+def in_contact(number: int) -> Iterator[None]:
+    """Turn the errors of a connection to a process that is no more into one of their own."""
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo's have no class of their own
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "Connection closed by peer" in str(error):
+            raise LostRankError(f"rank {number} lost contact with another process, which has ended") from error
+        raise
