@@ -89,6 +89,7 @@ def train_command(
         return
     from vaekit.recipes.core import find, outside
     from vaekit.recipes.flags import describe, parse
+    from vaekit.runs import open_run
 
     recipe, *flags = words
     function = find(recipe)
@@ -98,6 +99,8 @@ def train_command(
     arguments = parse(function, flags, also=[f"--{name}" for name in context.params])
     rank = torchrun.this_rank()
     if devices is not None and devices > 1 and rank is None:
+        if resume and out is not None:
+            open_run(out)  # each process alone would begin a run that is not there
         options = [word for name, value in context.params.items() for word in _flag(name, value)]
         raise typer.Exit(torchrun.start(["train", *options, *words], devices))
 
@@ -300,6 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
     Whatever a person can cause is one line on standard error; a traceback is a fault of vaekit.
     """
     words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    torchrun.quiet()
     try:
         # Not app(words): typer's own main would swallow Ctrl-C and report success.
         command = typer.main.get_command(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -19,10 +20,14 @@ from vaekit.recipes.flags import complete, typed
 from vaekit.runs import Config, PathLike, Run, create, open_run
 from vaekit.torchrun import leave_resume_line, this_rank
 from vaekit.train import TensorBoard, Training, fit, load_weights
+from vaekit.train.checks import check_divisible
 from vaekit.train.fabric import check_processes
 from vaekit.train.process import locked
 
 __all__ = ["load", "resume_line", "train"]
+
+GRACE = 2.0
+"""Seconds that other processes leave to the first to clear away what it has begun, when all refuse the same: torch ends all with one."""
 
 
 def train(
@@ -82,11 +87,17 @@ def train(
         strategy=strategy or plan.training.strategy,
     ).resolved()
     check_processes(settings)
+    if settings.devices > 1:
+        check_divisible(plan.model, plan.objective)
     run = Run(run.path, replace(run.config, precision=settings.precision, devices=settings.devices, strategy=settings.strategy))
     data = plan.data()
     if rank is not None and rank.number > 0:  # the first process keeps the folder
         place = None if out is None else Path(out)
-        fit(plan.model, data, objective=plan.objective, training=settings, out=place, resume=resume)
+        try:
+            fit(plan.model, data, objective=plan.objective, training=settings, out=place, resume=resume)
+        except InputError:
+            time.sleep(GRACE)
+            raise
         return run
     if not resume:  # only now that all of it is known to exist
         run = create(run.config, out=None if out is None else Path(out), source=_source(function))

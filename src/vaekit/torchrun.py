@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["LOST", "Rank", "last_words", "leave_resume_line", "start", "this_rank"]
+__all__ = ["LOST", "Rank", "last_words", "leave_resume_line", "quiet", "start", "this_rank"]
 
 LOST = 75
 """Exit status of a process that ended because another one had: nothing was wrong with itself."""
@@ -57,6 +57,12 @@ def last_words(message: str, status: int) -> bool:
     return rank.number == 0 and (PARENT not in os.environ or status == 130)  # of an interruption the command itself hears nothing
 
 
+def quiet() -> None:
+    """Before torch is imported: its libraries advise against what is meant here, and complain of each connection that ends."""
+    if this_rank() is not None:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def leave_resume_line(line: str) -> None:
     """Tell the command that started this process how the run is continued, should it die."""
     if PARENT in os.environ:
@@ -75,7 +81,6 @@ def start(words: Sequence[str], devices: int) -> int:
     logging.disable(logging.CRITICAL)  # what torch has to say of it is said here, in one line
     threads = max(1, (os.cpu_count() or 1) // devices)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # else each process takes all cores
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch advises against what is meant, and complains of connections that end
     with tempfile.TemporaryDirectory(prefix="vaekit-", ignore_cleanup_errors=True) as folder:
         line = Path(folder, "resume")
         os.environ[PARENT] = str(line)
@@ -125,6 +130,8 @@ def told(ended: Sequence[Ended], devices: int, resume: str) -> tuple[int, str]:
     """
     victims = (LOST, -signal.SIGTERM)  # the latter those that were still there when torch ended them
     cause = min(ended, key=lambda one: (one.status in victims, one.time, one.rank))
+    if cause.status == 130:  # the first process has said it
+        return 130, ""
     if cause.words and cause.status not in victims:
         return max(cause.status, 1), cause.words
     who = f"rank {cause.rank} of {devices} (process {cause.pid})"
