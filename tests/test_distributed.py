@@ -112,6 +112,9 @@ def worker(folder: Path) -> None:
     first = os.environ["RANK"] == "0"
     for name, case in CASES.items():
         made, settings = case()
+        if not first:  # what the first process begins with is what counts
+            for p in made.parameters():
+                nn.init.ones_(p)
         fitted = quiet(made, data(), **several(settings))
         assert type(next(made.parameters()).data) is Tensor
         if first:
@@ -128,6 +131,10 @@ def worker(folder: Path) -> None:
     (folder / f"rank {os.environ['RANK']}.json").write_text(json.dumps([said, drawing.seen]))
     recipe = str(folder / "mine.py")
     commands.train(recipe, out=folder / "undisturbed")
+    os.environ["FAULT"] = "end 5"
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted after step 6 .*--resume --devices 2" if first else "after step 6"):
+        commands.train(recipe, out=folder / "asked")
+    commands.train(recipe, out=folder / "asked", resume=True)
 
 
 MINE = """
@@ -143,8 +150,8 @@ class Fault(Schedule):
     def __call__(self, step):
         what, _, at = os.environ.get("FAULT", "").partition(" ")
         if at == str(step) and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-            if what == "kill" and os.environ["RANK"] == "1":
-                os.kill(os.getpid(), signal.SIGKILL)
+            if what in ("kill", "end") and os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGKILL if what == "kill" else signal.SIGTERM)
             if what == "interrupt" and os.environ["RANK"] == "0":
                 os.kill(os.getppid(), signal.SIGINT)
         return 1.0
@@ -245,6 +252,11 @@ def test_the_number_of_processes_must_be_the_one_asked_for(folder: Path) -> None
     assert said["one"] == "devices=1 in one of the 2 processes that torchrun has started: ask for devices=2"
     with pytest.raises(InputError, match="devices=2 needs 2 processes and this is one: .*torchrun --nproc-per-node 2 SCRIPT.py"):
         quiet(model(), data(), training=replace(TRAINING, devices=2))
+
+
+def test_a_signal_to_one_process_ends_both_at_the_same_step(folder: Path) -> None:
+    assert (folder / "asked" / "model.safetensors").read_bytes() == (folder / "undisturbed" / "model.safetensors").read_bytes()
+    assert "resumed at step 6\n" in (folder / "asked" / "log.txt").read_text()
 
 
 def test_a_run_that_is_interrupted_killed_and_killed_again_ends_as_one_left_alone(folder: Path) -> None:
