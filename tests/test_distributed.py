@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from vaekit import ELBO, IWAE, VAE, Conditional, InputError, NonFiniteError, Training, commands, fit, heads, priors
+from vaekit.cli import main
 from vaekit.data import binarise
 from vaekit.data.core import DataSet, Split
 from vaekit.objectives import NVIL, REINFORCE, STL, VIMCO, Beta, BetaTC, Capacity, DReG, FreeBits, Linear, RunningMean
 from vaekit.quantise import Codebook
+from vaekit.runs import open_run
 from vaekit.torchrun import Ended, told
 from vaekit.train import load_weights, read_csv, save_weights
 from vaekit.train.checks import check_divisible
@@ -290,6 +292,35 @@ def test_elastic_restart_begins_a_run_that_has_not_begun(folder: Path) -> None:
     """`--resume` alone would refuse a folder without a run; one command line must do for the first start and those that follow."""
     with pytest.raises(InputError, match="no run folder"):
         commands.train(str(folder / "mine.py"), out=folder / "nowhere", resume=True)
+
+
+def test_the_command_line_starts_processes_only_for_what_can_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[tuple[list[str], int]] = []
+
+    def start(words: list[str], devices: int) -> int:
+        started.append((words, devices))
+        return 3
+
+    monkeypatch.setattr("vaekit.torchrun.start", start)
+    flags = ["--no-compile", "--seed", "4", "--tensorboard", "--strategy", "fsdp", "--out", str(tmp_path)]
+    assert main(["train", "digits", "--hidden", "8", "--devices", "2", *flags]) == 3
+    ((words, devices),) = started
+    assert devices == 2 and words[0] == "train" and words[-3:] == ["digits", "--hidden", "8"]
+    assert sorted(words[1:-3]) == sorted(["--devices", "2", *flags])
+    assert main(["train", "digits", "--hiden", "8", "--devices", "2"]) == 2
+    assert main(["train", "digits", "--devices", "2", "--resume", "--out", str(tmp_path / "none")]) == 2
+    assert len(started) == 1 and "no run folder" in capsys.readouterr().err
+
+
+def test_whether_to_compile_is_kept_with_the_run(tmp_path: Path) -> None:
+    run = commands.train("digits", {"epochs": 1, "hidden": 8}, out=tmp_path / "run", compile=False)
+    assert open_run(run.path).config.compile is False and "--no-compile" in run.config.command
+    commands.train("digits", out=run.path, resume=True)
+    assert open_run(run.path).config.compile is False
+    with pytest.raises(InputError, match="started with --compile False, and a resumed run cannot change it to True"):
+        commands.train("digits", out=run.path, resume=True, compile=True)
 
 
 def test_the_report_names_the_cause_and_not_its_victims() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from vaekit.data.core import DataSet, Split
-from vaekit.errors import InputError, NonFiniteError
+from vaekit.errors import NonFiniteError
 from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel
 from vaekit.objectives.core import Loss, Objective
@@ -36,7 +36,6 @@ from vaekit.train.collapse import active_units, warn_of_collapse
 from vaekit.train.ema import EMA
 from vaekit.train.engine import Engine, worth_compiling
 from vaekit.train.fabric import check_processes, connect
-from vaekit.train.files import read
 from vaekit.train.identity import checksum, settings
 from vaekit.train.keep import Buffers, come_back, dtypes
 from vaekit.train.logs import CSV, Logger, TextLog, read_csv
@@ -45,7 +44,7 @@ from vaekit.train.nonfinite import explain
 from vaekit.train.process import Interrupted, interruptible, locked
 from vaekit.train.progress import Clock, progress_for
 from vaekit.train.ranks import Alone, Ranks, Several
-from vaekit.train.run import Run, permutation
+from vaekit.train.run import Run, go_on, permutation
 from vaekit.train.settings import Training
 from vaekit.train.sharding import returned
 from vaekit.train.step import Step
@@ -177,7 +176,7 @@ def fit(
 
         run = Run(module, bare, EMA(module, training.ema) if training.ema else None, device, identity, ranks)
         ranks.seed(training.seed)
-        resumed = _resume(run, store, resume)
+        resumed = go_on(run, store, resume)
         for logger in loggers:
             stack.callback(logger.close)
             logger.begin(run.at.step)
@@ -286,24 +285,6 @@ def fit(
             save_weights(model, folder / "model.safetensors")
         ranks.tell(run.at.step)  # nobody leaves before it is written
         return Fitted(model, history, run.at.step, run.at.best_step, run.at.seconds)
-
-
-def _resume(run: Run, store: Checkpoints | None, resume: bool) -> bool:
-    """Go to the newest checkpoint, if that is asked for and there is one: what the first process says, for it has the folder's lock."""
-    if resume and store is None:
-        raise InputError("resume=True needs the folder of the run: give out=")
-    found = None
-    if store is not None and run.ranks.first:
-        found = store.load() if resume else None
-        if not resume and store.paths():
-            raise InputError(f"{store.folder.parent} holds a run already: resume it (resume=True), or choose another folder")
-    step = run.ranks.tell(-1 if found is None else int(found[0].stem[5:]))
-    if step >= 0 and found is None and store is not None:
-        found = store.at(step), *read(store.at(step))
-    if found is not None:
-        path, tensors, value = found
-        run.restore((tensors, value), str(path))
-    return found is not None
 
 
 def _validate(run: Run, forward: Callable[[Batch, int], Loss], split: Split, training: Training) -> dict[str, float]:

@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vaekit.errors import InputError
-from vaekit.train.checkpoint import load_state, pack, unpack
+from vaekit.train.checkpoint import Checkpoints, load_state, pack, unpack
 from vaekit.train.ema import EMA
+from vaekit.train.files import read
 from vaekit.train.meter import Meter
 from vaekit.train.ranks import Ranks
 from vaekit.train.sharding import sharded_like, whole
 from vaekit.train.step import Step
 
-__all__ = ["Counters", "Run", "State", "permutation"]
+__all__ = ["Counters", "Run", "State", "go_on", "permutation"]
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name, and a JSON value."""
@@ -133,6 +134,24 @@ class Run:
             self.best = {name: whole(t.detach()).clone() for name, t in self.module.state_dict().items()} if keep else {}
         else:
             self.at.stale += 1
+
+
+def go_on(run: Run, store: Checkpoints | None, resume: bool) -> bool:
+    """Go to the newest checkpoint, if that is asked for and there is one: what the first process says, for it has the folder's lock."""
+    if resume and store is None:
+        raise InputError("resume=True needs the folder of the run: give out=")
+    found = None
+    if store is not None and run.ranks.first:
+        found = store.load() if resume else None
+        if not resume and store.paths():
+            raise InputError(f"{store.folder.parent} holds a run already: resume it (resume=True), or choose another folder")
+    step = run.ranks.tell(-1 if found is None else int(found[0].stem[5:]))
+    if step >= 0 and found is None and store is not None:
+        found = store.at(step), *read(store.at(step))
+    if found is not None:
+        path, tensors, value = found
+        run.restore((tensors, value), str(path))
+    return found is not None
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
