@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from vaekit import __version__
-from vaekit.errors import InputError, NonFiniteError
+from vaekit import __version__, torchrun
+from vaekit.errors import InputError, LostRankError, NonFiniteError
 
 __all__ = ["app", "main"]
 
@@ -67,6 +68,11 @@ def train_command(
     seed: Annotated[int | None, typer.Option(help="Of weights, order and noise; 1 by default.", min=0, max=MAX_SEED)] = None,
     device: Annotated[str | None, typer.Option(help='"auto" takes a GPU where there is one; by default the recipe\'s.')] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, 64-true, bf16-mixed or auto; by default the recipe's.")] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="One program of each step; by default in long runs.")
+    ] = None,
+    devices: Annotated[int | None, typer.Option(help="Processes that train together, a device each.", min=1)] = None,
+    strategy: Annotated[str | None, typer.Option(help="ddp, or fsdp to divide the weights over the devices.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events beside the CSV.")] = False,
 ) -> None:
     """Train a recipe or, as path.py:function, one of yours.
@@ -83,32 +89,60 @@ def train_command(
         return
     from vaekit.recipes.core import find, outside
     from vaekit.recipes.flags import describe, parse
+    from vaekit.runs import open_run
 
     recipe, *flags = words
     function = find(recipe)
     if wants_help:
         print(f"vaekit train {recipe}: {describe(function)}\n\n{context.get_help()}")
         return
+    arguments = parse(function, flags, also=[f"--{name}" for name in context.params])
+    rank = torchrun.this_rank()
+    if devices is not None and devices > 1 and rank is None:
+        if resume and out is not None:
+            open_run(out)  # each process alone would begin a run that is not there
+        options = [word for name, value in context.params.items() for word in _flag(name, value)]
+        raise typer.Exit(torchrun.start(["train", *options, *words], devices))
+
     import torch
 
     from vaekit import commands
 
-    common = ["--out", "--resume", "--seed", "--device", "--precision", "--tensorboard"]
-    arguments = parse(function, flags, also=common)
+    if rank is not None and rank.number > 0:  # the first process says all of it
+        warnings.simplefilter("ignore")
     # Averages that decay towards 0 end in subnormal numbers, which cost Adam a third of its time. Threads inherit this only from a process
     # that set it before they began, so it is for the command line, which owns its process, and not for `fit`.
     torch.set_flush_denormal(True)
     try:
         run = commands.train(
-            recipe, arguments, out=out, resume=resume, seed=seed, device=device, precision=precision, tensorboard=tensorboard
+            recipe,
+            arguments,
+            out=out,
+            resume=resume,
+            seed=seed,
+            device=device,
+            precision=precision,
+            compile=compile,
+            devices=devices,
+            strategy=strategy,
+            tensorboard=tensorboard,
         )
     finally:
         torch.set_flush_denormal(False)
+    if rank is not None and rank.number > 0:
+        return
     end = run.config.end
     if end is not None and end["best"] is not None and end["epochs"] < end["planned"]:
         print(f"stopped after epoch {end['epochs']} of {end['planned']}; the weights are those of the best bound, epoch {end['best']}")
     name = shlex.quote(str(run.path)) + (" --trust" if outside(recipe) else "")
     print(f"{run.path}\nnext: vaekit evaluate {name} && vaekit report {name}")
+
+
+def _flag(name: str, value: object) -> list[str]:
+    """An option of ``train`` as it stands on the command line."""
+    if isinstance(value, bool):
+        return [f"--{name}"] if value else ["--no-compile"] if name == "compile" else []
+    return [] if value is None else [f"--{name}", str(value)]
 
 
 @app.command("evaluate")
@@ -269,6 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
     Whatever a person can cause is one line on standard error; a traceback is a fault of vaekit.
     """
     words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    torchrun.quiet()
     try:
         # Not app(words): typer's own main would swallow Ctrl-C and report success.
         command = typer.main.get_command(app)
@@ -286,13 +321,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
     except OSError as error:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
+    except LostRankError as error:
+        return _fail(str(error), torchrun.LOST)
     except (KeyboardInterrupt, typer.Abort) as error:
         return _fail(str(error) or "interrupted", 130)
     return 0
 
 
 def _fail(message: str, status: int) -> int:
-    print("vaekit: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    if torchrun.last_words(line, status):
+        print(f"vaekit: {line}", file=sys.stderr)
     return status
 
 

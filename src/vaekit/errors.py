@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "NonFiniteError", "nearest"]
+__all__ = ["InputError", "LostRankError", "NonFiniteError", "nearest"]
 
 
 class InputError(ValueError):
@@ -17,6 +17,10 @@ class InputError(ValueError):
 
 class NonFiniteError(RuntimeError):
     """A term of the bound became NaN or infinite; the message names the step, the level, the term and the batch."""
+
+
+class LostRankError(RuntimeError):
+    """Another process of the same training has ended, and this one cannot go on without it."""
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -17,10 +18,16 @@ from vaekit.errors import InputError
 from vaekit.recipes.core import Recipe, RecipeFunction, find, outside
 from vaekit.recipes.flags import complete, typed
 from vaekit.runs import Config, PathLike, Run, create, open_run
+from vaekit.torchrun import leave_resume_line, this_rank
 from vaekit.train import TensorBoard, Training, fit, load_weights
+from vaekit.train.checks import check_divisible
+from vaekit.train.fabric import check_processes
 from vaekit.train.process import locked
 
 __all__ = ["load", "resume_line", "train"]
+
+GRACE = 2.0
+"""Seconds that other processes leave to the first to clear away what it has begun, when all refuse the same: torch ends all with one."""
 
 
 def train(
@@ -32,6 +39,9 @@ def train(
     seed: int | None = None,
     device: str | None = None,
     precision: str | None = None,
+    compile: bool | None = None,
+    devices: int | None = None,
+    strategy: str | None = None,
     tensorboard: bool = False,
 ) -> Run:
     """Train a recipe into a new run folder, or continue one.
@@ -40,30 +50,58 @@ def train(
         recipe: a name of `list_all`, or ``path.py:function``.
         arguments: the recipe's own parameters; what is left out keeps its default, or on resuming what the run was started with.
         out: the run folder; by default the next free ``runs/<recipe>-<n>``.
-        resume: continue the run in ``out``, bit for bit as if it had never stopped.
+        resume: continue the run in ``out``, bit for bit as if it had never stopped. Under torchrun a run that has not begun is begun, so
+            that one command line starts it and starts it again.
         seed: of the initial weights, the order of the data and all noise; 1 by default, as in pytorch/examples, whatever the recipe's
             ``Training`` says: the weights are drawn before there is one.
         device: "auto", "cpu", "cuda" or "cuda:1"; by default the recipe's.
         precision: "32-true", "64-true", "bf16-mixed" or "auto" (see `Training`); by default the recipe's.
+        compile: make one program of each step, or not; by default the recipe's, see `Training`.
+        devices: processes that train together; by default as many as torchrun has started, or the recipe's. It may change on resuming,
+            which then is no longer bit for bit.
+        strategy: "ddp" or "fsdp"; by default the recipe's.
         tensorboard: write TensorBoard events beside the CSV.
 
     Raises:
         InputError: unknown names or arguments, a folder in use, settings that differ from the run's, unreadable data.
         NonFiniteError: a term became NaN or infinite; the last good checkpoint is kept.
     """
-    function = find(recipe)
+    function, rank = find(recipe), this_rank()
+    resume = resume and (rank is None or out is None or Path(out, "run.json").is_file())
     if resume:
-        run = _continued(recipe, function, arguments or {}, out=out, seed=seed, precision=precision)
+        run = _continued(recipe, function, arguments or {}, out=out, seed=seed, precision=precision, compile=compile)
     else:
-        config = Config(recipe, complete(function, arguments or {}), seed=1 if seed is None else seed, precision=precision or "")
+        seed = 1 if seed is None else seed
+        config = Config(recipe, complete(function, arguments or {}), seed=seed, precision=precision or "", compile=compile)
+        config = replace(config, devices=devices or (1 if rank is None else rank.size), strategy=strategy or "ddp")
         run = Run(Path(), replace(config, command=_command_line(recipe, arguments or {}, config, out)))
     plan = _build(function, run.config)
     precision = run.config.precision or plan.training.precision
-    settings = replace(plan.training, seed=run.config.seed, device=device or plan.training.device, precision=precision).resolved()
-    run = Run(run.path, replace(run.config, precision=settings.precision))
+    settings = replace(
+        plan.training,
+        seed=run.config.seed,
+        device=device or plan.training.device,
+        precision=precision,
+        compile=plan.training.compile if run.config.compile is None else run.config.compile,
+        devices=devices or (plan.training.devices if rank is None else rank.size),
+        strategy=strategy or plan.training.strategy,
+    ).resolved()
+    check_processes(settings)
+    if settings.devices > 1:
+        check_divisible(plan.model, plan.objective)
+    run = Run(run.path, replace(run.config, precision=settings.precision, devices=settings.devices, strategy=settings.strategy))
     data = plan.data()
+    if rank is not None and rank.number > 0:  # the first process keeps the folder
+        place = None if out is None else Path(out)
+        try:
+            fit(plan.model, data, objective=plan.objective, training=settings, out=place, resume=resume)
+        except InputError:
+            time.sleep(GRACE)
+            raise
+        return run
     if not resume:  # only now that all of it is known to exist
         run = create(run.config, out=None if out is None else Path(out), source=_source(function))
+    leave_resume_line(resume_line(run))
     try:
         loggers = [TensorBoard(run.path / "tensorboard")] if tensorboard else []
         fitted = fit(plan.model, data, objective=plan.objective, training=settings, out=run.path, resume=resume, loggers=loggers)
@@ -132,6 +170,7 @@ def _continued(
     out: PathLike | None,
     seed: int | None,
     precision: str | None,
+    compile: bool | None,
 ) -> Run:
     """The run to resume, after a look that it is the one that is meant."""
     if out is None:
@@ -143,8 +182,9 @@ def _continued(
     source = _source(function)
     if source is not None and not (run.copy.is_file() and source.read_bytes() == run.copy.read_bytes()):
         raise InputError(f"{source} has changed since {run.path} was started with it: put it back as {run.copy} is, or start a new run")
-    asked = {**arguments, **({} if seed is None else {"seed": seed}), **({} if precision is None else {"precision": precision})}
-    started = {**run.config.arguments, "seed": run.config.seed, "precision": run.config.precision}
+    common = {"seed": seed, "precision": precision, "compile": compile}
+    asked = {**arguments, **{key: value for key, value in common.items() if value is not None}}
+    started = {**run.config.arguments, **{key: getattr(run.config, key) for key in common}}
     for key, value in asked.items():
         if value != started.get(key):
             raise InputError(
@@ -165,10 +205,19 @@ def _command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out
         words.append(f"--{name.replace('_', '-')}={typed(value)}")
     words += [f"--seed={config.seed}"]
     words += [f"--precision={config.precision}"] if config.precision else []
+    words += [] if config.compile is None else ["--compile" if config.compile else "--no-compile"]
+    words += _together(config)
     words += [] if out is None else ["--out", str(out)]
     return shlex.join(words)
 
 
 def resume_line(run: Run) -> str:
     """The command that continues this run."""
-    return shlex.join(["vaekit", "train", run.config.recipe, "--out", str(run.path), "--resume"])
+    words = ["vaekit", "train", run.config.recipe, "--out", str(run.path), "--resume"]
+    return shlex.join(words + _together(run.config))
+
+
+def _together(config: Config) -> list[str]:
+    """The flags for several processes."""
+    words = ["--devices", str(config.devices)] if config.devices > 1 else []
+    return words + (["--strategy", config.strategy] if config.strategy != "ddp" else [])

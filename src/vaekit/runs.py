@@ -43,6 +43,9 @@ class Config:
     arguments: Mapping[str, Any]
     seed: int
     precision: str
+    compile: bool | None = None
+    devices: int = 1  # of the last start: a run may go on with others
+    strategy: str = "ddp"
     format: int = FORMAT
     state: str = "training"
     command: str = ""

@@ -50,6 +50,10 @@ class Objective(nn.Module, abc.ABC):
     """Whether a step is tensor operations alone, the same ones at every step once the schedules have settled: then a long run may compile
     it. A promise of this very class, which a subclass does not inherit but makes anew."""
 
+    per_example: ClassVar[bool] = False
+    """Whether each example's surrogate, bound and logs depend on the model, the step, that example and its own noise alone, and a step
+    leaves nothing behind: then the batch may be divided over processes. A promise as `compiles`."""
+
     @abc.abstractmethod
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
         """step counts optimiser steps from 0; schedules depend on it and on nothing else."""

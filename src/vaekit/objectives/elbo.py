@@ -43,6 +43,7 @@ class ELBO(Objective):
     """
 
     compiles = True
+    per_example = True
 
     def __init__(self, k: int = 1, *, closed_form: bool | None = None, penalty: Penalty | None = None) -> None:
         super().__init__()

@@ -37,6 +37,7 @@ class IWAE(Objective):
     """
 
     compiles = True
+    per_example = True
 
     def __init__(self, k: int) -> None:
         super().__init__()

@@ -58,6 +58,8 @@ class STL(Objective):
     (True, ['log_px', 'rate_0'])
     """
 
+    per_example = True
+
     def __init__(self, k: int = 1) -> None:
         super().__init__()
         self.k = samples("STL", k)
@@ -102,6 +104,8 @@ class DReG(Objective):
     >>> DReG(k=5)(model, Batch(torch.ones(8, 6))).bound.shape
     torch.Size([8])
     """
+
+    per_example = True
 
     def __init__(self, k: int) -> None:
         super().__init__()

@@ -27,6 +27,8 @@ class Penalty(nn.Module, abc.ABC):
     schedules: tuple[Schedule, ...] = ()
     compiles: ClassVar[bool] = False
     """As `Objective.compiles`."""
+    per_example: ClassVar[bool] = False
+    """As `Objective.per_example`."""
 
     @abc.abstractmethod
     def forward(self, rate: Tensor, step: int) -> Tensor:
@@ -52,6 +54,7 @@ class Beta(Penalty):
     """
 
     compiles = True
+    per_example = True
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         super().__init__()

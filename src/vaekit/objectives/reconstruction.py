@@ -40,6 +40,8 @@ class Reconstruction(Objective):
     (torch.Size([8]), None, ['log_px'])
     """
 
+    per_example = True
+
     def __init__(self, k: int = 1) -> None:
         super().__init__()
         self.k = samples("Reconstruction", k)

@@ -72,6 +72,8 @@ class Relaxed(Objective):
     (torch.Size([8]), torch.Size([8]), ['log_px', 'rate_0'])
     """
 
+    per_example = True
+
     def __init__(
         self,
         k: int = 1,
@@ -139,6 +141,8 @@ class StraightThrough(Objective):
     >>> torch.equal(loss.surrogate, -loss.bound)
     True
     """
+
+    per_example = True
 
     def __init__(self, k: int = 1, *, closed_form: bool | None = None) -> None:
         super().__init__()

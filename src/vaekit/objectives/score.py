@@ -12,6 +12,7 @@ Learning in Belief Networks", ICML 2014; Mnih and Rezende, "Variational Inferenc
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ class Baseline(nn.Module, abc.ABC):
     changes only in training mode.
     """
 
+    per_example: ClassVar[bool] = False
+    """As `Objective.per_example`."""
+
     @abc.abstractmethod
     def forward(self, log_w: Tensor) -> Tensor:
         """b in nats."""
@@ -43,6 +47,8 @@ class LeaveOneOut(Baseline):
     >>> LeaveOneOut()(torch.tensor([[1.0], [2.0], [6.0]])).flatten()
     tensor([4.0000, 3.5000, 1.5000])
     """
+
+    per_example = True
 
     def forward(self, log_w: Tensor) -> Tensor:
         k = log_w.shape[0]
@@ -120,6 +126,8 @@ class REINFORCE(Objective):
     >>> REINFORCE(k=2, baseline=LeaveOneOut())(model, Batch(torch.ones(8, 6))).bound.shape
     torch.Size([8])
     """
+
+    per_example = True
 
     def __init__(self, k: int = 1, *, baseline: Baseline | None = None) -> None:
         super().__init__()
@@ -226,6 +234,8 @@ class VIMCO(Objective):
     Traceback (most recent call last):
     vaekit.errors.InputError: VIMCO(k=1): a sample's baseline is made of the other samples; take k of 2 or more, or REINFORCE or NVIL
     """
+
+    per_example = True
 
     def __init__(self, k: int) -> None:
         super().__init__()

@@ -50,6 +50,8 @@ class WakeSleep(Objective):
     (torch.Size([8]), ['log_px', 'log_q_dream', 'rate_0'])
     """
 
+    per_example = True
+
     def __init__(self) -> None:
         super().__init__()
         self._apart = _Apart()
@@ -89,6 +91,8 @@ class RWS(Objective):
     >>> loss.bound.shape, sorted(loss.logs)
     (torch.Size([8]), ['ess', 'log_px', 'rate_0'])
     """
+
+    per_example = True
 
     def __init__(self, k: int, *, wake_phi: bool = True, sleep_phi: bool = False) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vaekit.errors import InputError
 from vaekit.files import explained
 from vaekit.train.files import DamagedError, read, write
+from vaekit.train.sharding import like
 
 __all__ = ["FORMAT", "Checkpoints", "load_state", "load_weights", "pack", "save_weights", "unpack"]
 
@@ -67,7 +68,7 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
     if differing:
         more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
         raise InputError(f"{source} is of another model: {differing[0]}{more}; build the model with the settings it was trained with")
-    module.load_state_dict(dict(tensors))
+    module.load_state_dict({name: like(t, own[name]) for name, t in tensors.items()})
 
 
 def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -115,6 +116,10 @@ class Checkpoints:
         found = [p for p in self.folder.glob("step-*.safetensors") if re.fullmatch(r"step-\d{8,}", p.stem)]
         return sorted(found, key=lambda p: int(p.stem[5:]))
 
+    def at(self, step: int) -> Path:
+        """The file of a step."""
+        return self.folder / f"step-{step:08d}.safetensors"
+
     def save(self, step: int, tensors: Mapping[str, Tensor], value: Mapping[str, Any]) -> Path:
         """Write one.
 
@@ -123,7 +128,7 @@ class Checkpoints:
         """
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"step-{step:08d}.safetensors"
+        path = self.at(step)
         write(path, tensors, {"format": FORMAT} | dict(value))
         for old in self.paths()[: -self.keep]:
             old.unlink(missing_ok=True)

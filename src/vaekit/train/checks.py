@@ -19,14 +19,16 @@ from vaekit.errors import InputError
 from vaekit.models.core import LatentModel, Trace
 from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.rates import Penalty
+from vaekit.objectives.score import Baseline
 from vaekit.priors import VampPrior
-from vaekit.quantise import CodePrior
+from vaekit.quantise import Codebook, CodePrior
 from vaekit.types import Batch
 
 __all__ = [
     "check_batches",
     "check_bound",
     "check_data",
+    "check_divisible",
     "check_model",
     "check_objective",
     "schedule_values",
@@ -220,6 +222,33 @@ def check_objective(objective: object) -> None:
         raise InputError(f"objective={kind}(...) is a penalty and no Objective: use objective=ELBO(penalty={kind}(...))")
     if not isinstance(objective, Objective):
         raise InputError(f"objective is a {kind} and no Objective: use ELBO(), IWAE(k=5) or another of vaekit.objectives")
+
+
+def check_divisible(model: nn.Module, objective: Objective) -> None:
+    """A batch may be divided over processes: no example's loss depends on the others, and nothing follows averages over a batch.
+
+    Raises:
+        InputError: otherwise.
+    """
+    for part in objective.modules():
+        if isinstance(part, Objective | Penalty | Baseline) and not vars(type(part)).get("per_example", False):
+            raise InputError(
+                f"{type(part).__name__} does not promise that each example's loss is its own (per_example): several processes, each with a "
+                "part of the batch, would train something else; use devices=1"
+            )
+    for name, part in model.named_modules():
+        if isinstance(part, nn.modules.batchnorm._NormBase) and (
+            part.track_running_stats or isinstance(part, nn.modules.batchnorm._BatchNorm)
+        ):
+            raise InputError(
+                f"{name} is {type(part).__name__}, and each of several processes would normalise by the statistics of its own part of the "
+                "batch: use LayerNorm or GroupNorm, or train with devices=1"
+            )
+        if isinstance(part, Codebook) and part.decay is not None and not part.frozen:
+            raise InputError(
+                f"{name} is a Codebook that follows averages of the codes in a batch, of which each of several processes has a part: "
+                "train it by its gradient (decay=None), or with devices=1"
+            )
 
 
 def try_objective(model: LatentModel, objective: Objective, split: Split) -> Loss:

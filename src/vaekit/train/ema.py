@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from vaekit.train.sharding import like
+
 __all__ = ["EMA"]
 
 
@@ -39,7 +41,7 @@ class EMA:
     def load(self, average: Mapping[str, Tensor]) -> None:
         """An average that was saved."""
         for name, value in average.items():
-            self.average[name].copy_(value)
+            self.average[name].copy_(like(value, self.average[name]))
 
     def apply(self) -> None:
         """Put the average in place of the weights, for good."""

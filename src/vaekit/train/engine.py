@@ -17,7 +17,9 @@ from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.rates import Penalty
 from vaekit.train.checks import constant_from
 from vaekit.train.meter import summed, values_of
+from vaekit.train.ranks import Ranks
 from vaekit.train.settings import Training
+from vaekit.train.sharding import whole
 from vaekit.train.step import Step
 from vaekit.types import Batch
 
@@ -48,13 +50,14 @@ class Sums(NamedTuple):
 
 
 def worth_compiling(training: Training, module: Step, device: torch.device, steps: int) -> bool:
-    """Whether a run of so many steps compiles them: ``Training.compile``, by default on a processor; where the objective promises it.
+    """Whether a run of so many steps compiles them: ``Training.compile``, by default on a processor; where the objective promises it, and
+    the run is one process.
 
     By default not where images are normalised by the batch: what becomes of that is slower than torch's own (measured on ResNet-18: two
     minutes to compile, and then 1.17 of the time).
     """
     promised = all(vars(type(m)).get("compiles", False) for m in module.objective.modules() if isinstance(m, Objective | Penalty))
-    if not promised or training.precision == "64-true":
+    if not promised or training.precision == "64-true" or training.devices > 1:
         return False
     if training.compile is not None:
         return training.compile
@@ -75,6 +78,7 @@ class Engine:
         fabric: for the backward pass of ``forward``.
         optimiser: as Fabric sees it; ``bare`` is torch's own.
         split: the training rows, on the module's device.
+        ranks: the processes, each of which takes its part of a batch.
         training: batch size, precision and clipping.
         compiled: whether to compile.
         note: told once where compiling failed.
@@ -88,13 +92,14 @@ class Engine:
         optimiser: Any,
         bare: Optimizer,
         split: Split,
+        ranks: Ranks,
         training: Training,
         *,
         compiled: bool,
         note: Callable[[str], None],
     ) -> None:
         self.module, self.forward, self.fabric, self.split, self.training = module, forward, fabric, split, training
-        self.optimiser, self.bare = optimiser, bare
+        self.optimiser, self.bare, self.ranks = optimiser, bare, ranks
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.constant_from = constant_from(module.objective)
         known = all(_package(part) in KNOWN for part in [split.prepare, *(type(m) for m in module.modules())])
@@ -139,14 +144,16 @@ class Engine:
                 self.adam.seen = None  # the count of steps has gone on without it
 
     def _plain(self, index: Tensor, step: int) -> Sums:
-        loss = self.forward(self.split.batch(index), step)
+        with self.ranks.share(index, step) as part:
+            loss = self.forward(self.split.batch(part.index), step)
         for p in self.parameters:
             p.grad = None
-        self.fabric.backward(loss.surrogate.mean())
+        self.fabric.backward(part.mean(loss.surrogate))
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if self.training.clip is not None:
             clip_grads_with_norm_(self.parameters, self.training.clip, norm)
-        return Sums(*summed(values_of(loss, norm)))
+        names, total, _ = summed(values_of(loss, whole(norm)))
+        return Sums(names, part.total(total), part.rows)
 
     def _whole(self, index: Tensor, adam: Moments | None) -> tuple[tuple[str, ...], Tensor, tuple[Tensor | None, ...]]:
         with torch.autocast(index.device.type, torch.bfloat16, enabled=self.training.precision == "bf16-mixed"):

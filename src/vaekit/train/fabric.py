@@ -1,21 +1,31 @@
-"""Lightning Fabric on one device, without its announcements."""
+"""Lightning Fabric on one device or in one of several processes, without its announcements."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import warnings
 from typing import Any
 
 import torch
+from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
+from vaekit.errors import InputError
+from vaekit.torchrun import Rank, this_rank
+from vaekit.train.ranks import in_contact
 from vaekit.train.settings import Training
+from vaekit.train.sharding import shard
 
-__all__ = ["single_device"]
+__all__ = ["check_processes", "connect"]
 
 
-def single_device(training: Training, device: torch.device) -> Any:
-    """A Fabric that places modules on the device and runs them in the precision that is asked for."""
+def connect(training: Training, device: torch.device) -> Any:
+    """A Fabric that places modules on the device and runs them in the precision that is asked for, connected to the other processes."""
     from lightning.fabric import Fabric  # seconds to import, so only here
+    from lightning.fabric.strategies.ddp import DDPStrategy
+    from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 
     # Fabric announces some things through the logger that Lightning's other half sets up when both are installed
     loggers = [logging.getLogger(name) for name in ("lightning.fabric", "lightning.pytorch")]
@@ -27,7 +37,51 @@ def single_device(training: Training, device: torch.device) -> Any:
             warnings.simplefilter("ignore")
             devices: int | list[int] = 1 if device.index is None else [device.index]
             precision: Any = training.precision  # one of PRECISIONS, all of which Fabric knows
-            return Fabric(accelerator=device.type, devices=devices, precision=precision)
+            rank = this_rank()
+            if training.devices == 1 or rank is None:
+                return Fabric(accelerator=device.type, devices=devices, precision=precision)
+            strategy: Any
+            if training.strategy == "fsdp":
+                strategy = ModelParallelStrategy(shard, data_parallel_size=rank.size, tensor_parallel_size=1)
+            else:
+                strategy = DDPStrategy(find_unused_parameters=True)  # as one process: what a step does not reach is left as it is
+            fabric = Fabric(
+                accelerator=device.type, devices=rank.here, num_nodes=rank.size // rank.here, strategy=strategy, precision=precision
+            )
+            with in_contact(rank.number):
+                _join(rank, "nccl" if device.type == "cuda" else "gloo")
+                fabric.launch()
+            return fabric
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _join(rank: Rank, backend: str) -> None:
+    """Connect the processes, before Fabric would: torch hands the same store to every attempt of an elastic restart, and in it the new
+    processes would look for the addresses of those that have died. So each attempt has keys of its own."""
+    if distributed.is_initialized():
+        return
+    store, number, size = next(rendezvous("env://", rank.number, rank.size))
+    own = PrefixStore(f"vaekit/{rank.size}/{rank.attempt}", store)
+    distributed.init_process_group(backend, store=own, rank=number, world_size=size)
+    atexit.register(distributed.destroy_process_group)  # its threads may not outlive the interpreter
+
+
+def check_processes(training: Training) -> None:
+    """As many processes as are asked for.
+
+    Raises:
+        InputError: otherwise.
+    """
+    rank = this_rank()
+    size = 1 if rank is None else rank.size
+    if training.devices == size:
+        return
+    n = training.devices
+    if size == 1:
+        raise InputError(
+            f"devices={n} needs {n} processes and this is one: start a script with torchrun --nproc-per-node {n} SCRIPT.py, "
+            f"a recipe with vaekit train RECIPE --devices {n}"
+        )
+    raise InputError(f"devices={n} in one of the {size} processes that torchrun has started: ask for devices={size}")

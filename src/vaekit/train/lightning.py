@@ -29,7 +29,8 @@ from vaekit.objectives.schedules import Schedule
 from vaekit.tensors import seed_noise
 from vaekit.train.checks import check_objective, schedule_values
 from vaekit.train.meter import values_of
-from vaekit.train.run import permutation, restore_noise
+from vaekit.train.ranks import restore_noise
+from vaekit.train.run import permutation
 from vaekit.train.settings import ADAM, ALWAYS
 from vaekit.train.step import Step
 from vaekit.types import Batch

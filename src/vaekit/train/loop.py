@@ -5,23 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from vaekit.data.core import DataSet, Split
-from vaekit.errors import InputError, NonFiniteError
+from vaekit.errors import NonFiniteError
 from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel
 from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.elbo import ELBO
 from vaekit.tensors import seed_noise
-from vaekit.train.checkpoint import Checkpoints, save_weights
+from vaekit.train.checkpoint import Checkpoints, load_state, save_weights
 from vaekit.train.checks import (
     check_batches,
     check_bound,
     check_data,
+    check_divisible,
     check_model,
     check_objective,
     check_warm_up,
@@ -33,16 +35,18 @@ from vaekit.train.checks import (
 from vaekit.train.collapse import active_units, warn_of_collapse
 from vaekit.train.ema import EMA
 from vaekit.train.engine import Engine, worth_compiling
-from vaekit.train.fabric import single_device
+from vaekit.train.fabric import check_processes, connect
 from vaekit.train.identity import checksum, settings
 from vaekit.train.keep import Buffers, channels_last, come_back, forms
 from vaekit.train.logs import CSV, Logger, TextLog, read_csv
-from vaekit.train.meter import Meter, named, values_of
+from vaekit.train.meter import Meter, named, summed, values_of
 from vaekit.train.nonfinite import explain
 from vaekit.train.process import Interrupted, interruptible, locked
 from vaekit.train.progress import Clock, progress_for
-from vaekit.train.run import Run, permutation, restore_noise
+from vaekit.train.ranks import Alone, Ranks, Several
+from vaekit.train.run import Run, go_on, permutation
 from vaekit.train.settings import Training
+from vaekit.train.sharding import returned
 from vaekit.train.step import Step
 from vaekit.types import Batch
 
@@ -124,8 +128,11 @@ def fit(
     """
     objective = ELBO() if objective is None else objective
     training = (Training() if training is None else training).resolved()
+    check_processes(training)
     device = training.torch_device()
     check_objective(objective)
+    if training.devices > 1:
+        check_divisible(model, objective)
     present = splits_of(data)
     rows = len(present["training"])
     batches = -(-rows // training.batch_size) * training.repeat
@@ -137,19 +144,24 @@ def fit(
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         stack.enter_context(matching_matmul(device))
         seed_noise(training.seed, device)
-        module = Step(model, objective).eval()
-        check_data(model, present)
-        loss = try_objective(model, objective, present["training"])
+        given = Step(model, objective).eval()
+        module = deepcopy(given) if training.strategy == "fsdp" else given  # whose weights would no longer be the model's own
+        check_data(module.model, present)
+        loss = try_objective(module.model, module.objective, present["training"])
         if training.patience is not None:
             check_bound(objective, loss, present.get("validation"))
         identity = training.identity() | {"rows": rows} | settings(module.model, "model") | settings(module.objective, "objective")
         identity |= {f"{name} data": checksum(split) for name, split in present.items() if name != "test"}
-        stack.callback(come_back, module, forms(module))
+        stack.callback(come_back, given, forms(given))
 
-        if device.type == "cpu":
+        if device.type == "cpu" and training.strategy != "fsdp":
             channels_last(module)
-        fabric = single_device(training, device)
+        fabric = connect(training, device)
+        ranks: Ranks = Alone(device) if training.devices == 1 else Several(fabric, device, training.seed)
+        stack.enter_context(ranks.entered())
         forward = fabric.setup_module(module)
+        learned = stack.enter_context(ExitStack())
+        learned.enter_context(returned(module, given))
         # only now that the module has moved: Adagrad makes its state at once
         bare = training.build([p for p in module.parameters() if p.requires_grad])
         optimiser = fabric.setup_optimizers(bare)
@@ -157,16 +169,20 @@ def fit(
         folder = None if out is None else Path(out)
         store = None
         if folder is not None:
-            stack.enter_context(locked(folder))
             store = Checkpoints(folder / "checkpoints", training.keep)
             loggers = [CSV(folder / "metrics.csv"), TextLog(folder / "log.txt"), *loggers]
+            if ranks.first:
+                stack.enter_context(locked(folder))
+        if not ranks.first:
+            loggers = []
 
-        run = Run(module, bare, EMA(module, training.ema) if training.ema else None, device, identity)
-        seed_noise(training.seed, device)
-        resumed = _resume(run, store, resume)
+        run = Run(module, bare, EMA(module, training.ema) if training.ema else None, device, identity, ranks)
+        ranks.seed(training.seed)
+        resumed = go_on(run, store, resume)
         for logger in loggers:
             stack.callback(logger.close)
             logger.begin(run.at.step)
+        ranks.tell(run.at.step)  # only now are the rows of later steps gone
         history = [] if folder is None else read_csv(folder / "metrics.csv")
         train, valid = present["training"].to(device), present["validation"].to(device) if "validation" in present else None
 
@@ -174,9 +190,10 @@ def fit(
             for logger in loggers:
                 logger.note(text)
 
-        compiled = worth_compiling(training, module, device, training.epochs * batches)
-        note(f"{training.precision} on {device}, {'each full batch compiled into one program' if compiled else 'not compiled'}")
-        engine = Engine(module, forward, fabric, optimiser, bare, train, training, compiled=compiled, note=note)
+        compiled = worth_compiling(training, given, device, training.epochs * batches)
+        together = f", {ranks.size} processes ({training.strategy}) with a part of each batch" if ranks.size > 1 else ""
+        note(f"{training.precision} on {device}{together}, {'each full batch compiled into one program' if compiled else 'not compiled'}")
+        engine = Engine(module, forward, fabric, optimiser, bare, train, ranks, training, compiled=compiled, note=note)
         clock = Clock(60 * training.checkpoint_minutes)
         started = time.monotonic() - run.at.seconds
 
@@ -185,15 +202,17 @@ def fit(
             broken = run.broken()
             if broken is not None:
                 raise NonFiniteError(f"step {run.at.step - 1}: {broken}; {_kept(store)}")
-            path = None if store is None else store.save(run.at.step, *run.state())
+            state = run.state()
             clock.reset()
-            return path
+            if store is None or not ranks.first:
+                return None if store is None else store.at(run.at.step)
+            return store.save(run.at.step, *state)
 
         if not resumed:
             save()
         interval, kept = CHECK_EVERY["compiled" if compiled else device.type], Buffers(module)
         every = interval
-        bar = progress_for(epochs=training.epochs, steps=training.epochs * batches, start=run.at.step, show=progress)
+        bar = progress_for(epochs=training.epochs, steps=training.epochs * batches, start=run.at.step, show=progress and ranks.first)
         stack.callback(bar.close)
         bar_clock = Clock(bar.interval)
         stop = stack.enter_context(interruptible())
@@ -206,18 +225,21 @@ def fit(
             for index in visits[run.at.batch :]:
                 noise = {}
                 if good is None:
-                    noise = run.noise()
+                    noise = ranks.noise()
                     kept.keep()
                 run.scale_rates(training.schedule(run.at.step))
                 run.meter.accumulate(*engine(index, run.at.step, careful=every == 1))
 
-                last, asked, due = run.at.batch == batches - 1, stop.asked, store is not None and clock.due()
-                look = last or asked or due or (run.at.step + 1) % every == 0
+                last = run.at.batch == batches - 1
+                look = last or (run.at.step + 1) % every == 0
+                asked, due = ranks.agree(stop.asked, store is not None and ranks.first and clock.due(), look=look)
+                look = look or asked or due
                 if look and not run.meter.finite():
                     if good is None:
-                        restore_noise(noise, device)
+                        ranks.restore(noise)
                         kept.put_back()
-                        what = explain(module, forward, train.batch(index), run.at.step)
+                        with ranks.share(index, run.at.step, everything=True):
+                            what = explain(module, forward, train.batch(index), run.at.step)
                         kept.put_back()
                         where = f"step {run.at.step}, epoch {run.at.epoch + 1}"
                         raise NonFiniteError(f"{where}: {what}; the weights were not updated; {_kept(store)}")
@@ -250,52 +272,39 @@ def fit(
                 for logger in loggers:
                     logger.log(row)
                 bar.epoch(row)
-                warn_of_collapse(history, settled(objective))
+                if ranks.first:
+                    warn_of_collapse(history, settled(objective))
                 path = save()
-                if stop.asked:
+                if ranks.agree(stop.asked, False, look=True)[0]:
                     raise Interrupted(run.at.step, path)
 
         if training.patience is not None and run.best:
-            module.load_state_dict(run.best)
+            load_state(module, run.best, "the best epoch")
         elif run.ema is not None:
             run.ema.apply()
-        if folder is not None:
+        learned.close()
+        if folder is not None and ranks.first:
             save_weights(model, folder / "model.safetensors")
+        ranks.tell(run.at.step)  # nobody leaves before it is written
         return Fitted(model, history, run.at.step, run.at.best_step, run.at.seconds)
-
-
-def _resume(run: Run, store: Checkpoints | None, resume: bool) -> bool:
-    """Go to the newest checkpoint, if that is asked for and there is one."""
-    if store is None:
-        if resume:
-            raise InputError("resume=True needs the folder of the run: give out=")
-        return False
-    if not resume:
-        if store.paths():
-            raise InputError(f"{store.folder.parent} holds a run already: resume it (resume=True), or choose another folder")
-        return False
-    found = store.load()
-    if found is not None:
-        path, tensors, value = found
-        run.restore((tensors, value), str(path))
-    return found is not None
 
 
 def _validate(run: Run, forward: Callable[[Batch, int], Loss], split: Split, training: Training) -> dict[str, float]:
     """Means over a split in evaluation mode, with the average of the weights where there is one. Training's noise goes on as if nothing
     had been; validation's own is the same each time, so that two epochs differ by their weights alone."""
-    devices = [run.device] if run.device.type == "cuda" else []
     averaged = nullcontext() if run.ema is None else run.ema.applied()
-    with torch.random.fork_rng(devices), torch.no_grad(), averaged:
-        seed_noise(training.seed, run.device)
+    with run.ranks.apart(training.seed), torch.no_grad(), averaged:
         run.module.eval()
         meter = Meter()
         for index in torch.arange(len(split), device=run.device).split(training.batch_size):
-            meter.add(values_of(forward(split.batch(index), run.at.step)))
+            with run.ranks.share(index) as part:
+                names, total, _ = summed(values_of(forward(split.batch(part.index), run.at.step)))
+            meter.accumulate(names, part.total(total), part.rows)
         means = meter.means()
         if "bound" in means and run.at.step >= settled(run.module.objective):  # during a warm-up the bound is no aim yet
             run.judge(means["bound"], keep=training.patience is not None)
-        return means | active_units(run.module.model, split)
+        with run.ranks.gathered(run.module):
+            return means | active_units(run.module.model, split)
 
 
 def _kept(store: Checkpoints | None) -> str:

@@ -12,13 +12,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vaekit.errors import InputError
-from vaekit.train.checkpoint import load_state, pack, unpack
+from vaekit.train.checkpoint import Checkpoints, load_state, pack, unpack
 from vaekit.train.ema import EMA
+from vaekit.train.files import read
 from vaekit.train.keep import as_parameters
 from vaekit.train.meter import Meter
+from vaekit.train.ranks import Ranks
+from vaekit.train.sharding import sharded_like, whole
 from vaekit.train.step import Step
 
-__all__ = ["Counters", "Run", "State", "permutation", "restore_noise"]
+__all__ = ["Counters", "Run", "State", "go_on", "permutation"]
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name, and a JSON value."""
@@ -46,6 +49,7 @@ class Run:
     ema: EMA | None
     device: torch.device
     identity: dict[str, object]
+    ranks: Ranks
     at: Counters = field(default_factory=Counters)
     meter: Meter = field(default_factory=Meter)
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -62,13 +66,8 @@ class Run:
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 
-    def noise(self) -> dict[str, Tensor]:
-        """The state of torch's global random generators."""
-        cpu = {"cpu": torch.get_rng_state()}
-        return cpu if self.device.type == "cpu" else cpu | {"cuda": torch.cuda.get_rng_state(self.device)}
-
     def state(self) -> State:
-        """All of it, by reference: clone the tensors to keep them."""
+        """All of it, by reference where the weights are not sharded: clone the tensors to keep them."""
         tensors = {f"module/{name}": t for name, t in self.module.state_dict().items()}
         if not all(isinstance(t, Tensor) for t in tensors.values()):
             name = next(name for name, t in tensors.items() if not isinstance(t, Tensor))
@@ -78,9 +77,10 @@ class Run:
         if self.meter.total is not None:
             tensors["sums"] = self.meter.total
         tensors |= {f"best/{name}": t for name, t in self.best.items()}
-        tensors |= {f"noise/{name}": t for name, t in self.noise().items()}
-        return tensors, {
-            "optimiser": pack(self.optimiser.state_dict(), "optimiser", tensors),
+        tensors |= {f"noise/{name}": t for name, t in self.ranks.noise().items()}
+        optimiser = pack(self.optimiser.state_dict(), "optimiser", tensors)
+        return {name: whole(t) for name, t in tensors.items()}, {
+            "optimiser": optimiser,
             "at": asdict(self.at),
             "names": self.meter.names,
             "count": self.meter.count,
@@ -108,7 +108,8 @@ class Run:
                 )
         load_state(self.module, _under("module/", tensors), source)
         # load_state_dict would keep these very tensors, and training would then change the state it was given
-        self.optimiser.load_state_dict(unpack(value["optimiser"], {name: t.clone() for name, t in tensors.items()}))
+        optimiser = unpack(value["optimiser"], {name: t.clone() for name, t in tensors.items()})
+        self.optimiser.load_state_dict(sharded_like(optimiser, self.optimiser))
         as_parameters(self.optimiser)
         if self.ema is not None:
             self.ema.load(_under("ema/", tensors))
@@ -116,12 +117,12 @@ class Run:
         total = tensors["sums"].to(self.device, copy=True) if "sums" in tensors else None
         self.meter = Meter(tuple(value["names"]), total, value["count"])
         self.at = Counters(**value["at"])
-        restore_noise(_under("noise/", tensors), self.device)
+        self.ranks.restore(_under("noise/", tensors))
 
     def broken(self) -> str | None:
         """The first weight or buffer that is NaN or infinite, and why; no checkpoint may hold one."""
         for name, p in self.module.named_parameters():
-            if not bool(p.isfinite().all()):
+            if not bool(whole(p).isfinite().all()):
                 return f"{name} is NaN or infinite after the update, though its gradient was finite; lower the learning rate"
         for name, b in self.module.named_buffers():
             if name in self.finite and not bool(b.isfinite().all()):
@@ -132,16 +133,27 @@ class Run:
         """A validation bound: the best so far, or not. ``keep`` the best's weights."""
         if math.isfinite(bound) and (self.at.best is None or bound > self.at.best):
             self.at.best, self.at.best_step, self.at.stale = bound, self.at.step, 0
-            self.best = {name: t.detach().clone() for name, t in self.module.state_dict().items()} if keep else {}
+            self.best = {name: whole(t.detach()).clone() for name, t in self.module.state_dict().items()} if keep else {}
         else:
             self.at.stale += 1
 
 
-def restore_noise(noise: dict[str, Tensor], device: torch.device) -> None:
-    """Set torch's global random generators."""
-    torch.set_rng_state(noise["cpu"].cpu())
-    if device.type == "cuda" and "cuda" in noise:
-        torch.cuda.set_rng_state(noise["cuda"].cpu(), device)
+def go_on(run: Run, store: Checkpoints | None, resume: bool) -> bool:
+    """Go to the newest checkpoint, if that is asked for and there is one: what the first process says, for it has the folder's lock."""
+    if resume and store is None:
+        raise InputError("resume=True needs the folder of the run: give out=")
+    found = None
+    if store is not None and run.ranks.first:
+        found = store.load() if resume else None
+        if not resume and store.paths():
+            raise InputError(f"{store.folder.parent} holds a run already: resume it (resume=True), or choose another folder")
+    step = run.ranks.tell(-1 if found is None else int(found[0].stem[5:]))
+    if step >= 0 and found is None and store is not None:
+        found = store.at(step), *read(store.at(step))
+    if found is not None:
+        path, tensors, value = found
+        run.restore((tensors, value), str(path))
+    return found is not None
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:

@@ -13,13 +13,16 @@ from torch.optim import Optimizer
 
 from vaekit.errors import InputError, nearest
 from vaekit.objectives.schedules import Constant, Schedule
+from vaekit.torchrun import this_rank
 
-__all__ = ["PRECISIONS", "Training"]
+__all__ = ["PRECISIONS", "STRATEGIES", "Training"]
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "auto")
 """What Fabric is asked for. float16 is not among them: its loss scaler skips steps with infinite gradients, which could then no longer
 be told from a model that has gone wrong; nor is pure bfloat16, which would round the data that the likelihood scores. "auto" is
 "bf16-mixed" where the device multiplies bfloat16 in hardware and "32-true" elsewhere."""
+
+STRATEGIES = ("ddp", "fsdp")
 
 FUSED = (torch.optim.Adam, torch.optim.AdamW)
 ADAM = partial(torch.optim.Adam, lr=1e-3)
@@ -32,7 +35,7 @@ class Training:
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: examples a step; the last batch of an epoch may be smaller.
+        batch_size: examples a step, on all devices together; the last batch of an epoch may be smaller.
         optimiser: parameters -> a torch optimiser; default ``functools.partial(torch.optim.Adam, lr=1e-3)``.
         schedule: multiplies the optimiser's learning rate, a function of the step.
         clip: largest global gradient norm, None for no clipping.
@@ -52,6 +55,13 @@ class Training:
         keep: how many checkpoints to keep.
         repeat: steps in a row on each batch, with new noise each time; an epoch has that many times more steps. More than 1 pays where
             an objective prepares a batch at a cost (`objectives.MCEM`).
+        devices: processes that train together, a device each, started by ``torchrun`` or ``vaekit train --devices``. Each takes its part
+            of every batch, and the steps are those of one process up to rounding; never compiled. What no density draws (dropout, zuko's
+            flows, mixtures) differs from one process, by its noise alone. Objectives that compare the examples of a batch are refused
+            (`Objective.per_example`), and so are modules that do: batch normalisation, codebooks that follow averages.
+        strategy: "ddp", every process has the whole model; "fsdp", each keeps a part of the weights, averages and gradients, put
+            together for each pass (torch's ``fully_shard``). Weights and checkpoints are whole in both, and any number of processes can
+            resume.
 
     Raises:
         InputError: a value out of range.
@@ -76,9 +86,11 @@ class Training:
     keep: int = 3
     repeat: int = 1
     compile: bool | None = None
+    devices: int = 1
+    strategy: str = "ddp"
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("keep", 1), ("repeat", 1), ("seed", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("keep", 1), ("repeat", 1), ("seed", 0), ("devices", 1)):
             value = getattr(self, name)
             if value is None and name == "patience":
                 continue
@@ -104,6 +116,14 @@ class Training:
             raise InputError(f"optimiser={self.optimiser!r} is no function; use functools.partial(torch.optim.Adam, lr=1e-3)")
         if self.precision not in PRECISIONS:
             raise InputError(f'unknown precision "{self.precision}"; {nearest(self.precision, PRECISIONS)}')
+        if self.strategy not in STRATEGIES:
+            raise InputError(f'unknown strategy "{self.strategy}"; {nearest(self.strategy, STRATEGIES)}')
+        if self.strategy != "ddp" and self.devices == 1:
+            raise InputError(f'strategy "{self.strategy}" divides a model over several processes and devices=1: ask for more devices')
+        if self.devices > self.batch_size:
+            raise InputError(f"batch_size={self.batch_size} cannot be divided over devices={self.devices}: each needs at least one example")
+        if self.devices > 1 and self.device.startswith("cuda:"):
+            raise InputError(f'device "{self.device}" is one and devices={self.devices}: use "cuda", and each process has its own')
         if re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is None:
             raise InputError(f'unknown device "{self.device}"; choose from: auto, cpu, cuda, cuda:0, cuda:1 and so on')
 
@@ -116,7 +136,11 @@ class Training:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if self.device == "cpu" or (self.device == "auto" and count == 0):
             return torch.device("cpu")
-        index = torch.device("cuda" if self.device == "auto" else self.device).index or 0
+        index, rank = torch.device("cuda" if self.device == "auto" else self.device).index or 0, this_rank()
+        if self.devices > 1 and rank is not None:
+            index = rank.local
+            if index >= count:
+                raise InputError(f'{rank.here} processes on this machine and {count} CUDA device(s): start as many, or use device="cpu"')
         if index >= count:
             seen = f"{count} CUDA device(s)" if count else "no CUDA device"
             raise InputError(f'device "{self.device}" was asked for and torch sees {seen}; use "auto" or "cpu"')
