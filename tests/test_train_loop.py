@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -353,10 +354,23 @@ def test_bfloat16_networks_train_with_float32_densities() -> None:
     assert all(p.dtype == torch.float32 for p in fitted.model.parameters())
 
 
-def test_lightning_announces_nothing(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+def test_training_announces_nothing(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     quiet(small(), rows(8), training=Training(1, 4, precision="bf16-mixed"))
     assert capfd.readouterr() == ("", "") and not caplog.records
-    assert all(logging.getLogger(name).level == logging.INFO for name in ("lightning.fabric", "lightning.pytorch"))  # theirs, put back
+
+
+def test_one_device_loads_no_lightning() -> None:
+    """It takes seconds and 150 MiB."""
+    lines = (
+        "import sys, torch, vaekit",
+        "from vaekit import VAE, Conditional, Training, fit, heads, priors",
+        "from vaekit.data.core import Split",
+        "q, px = Conditional(torch.nn.Linear(3, 2), heads.Gaussian(1)), Conditional(torch.nn.Linear(1, 3), heads.Bernoulli(3))",
+        "fit(VAE(priors.StandardNormal(1), q, px), Split(torch.ones(4, 3)), training=Training(1, 4), progress=False)",
+        "print([name for name in sys.modules if name.partition('.')[0].startswith('lightning')])",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_model_comes_back_in_its_own_dtype(tmp_path: Path) -> None:
