@@ -20,7 +20,7 @@ from vaekit.runs import Config, PathLike, Run, create, open_run
 from vaekit.train import TensorBoard, Training, fit, load_weights
 from vaekit.train.process import locked
 
-__all__ = ["load", "resume_line", "train"]
+__all__ = ["build", "command_line", "load", "resume_line", "source_of", "train"]
 
 
 def train(
@@ -56,14 +56,14 @@ def train(
         run = _continued(recipe, function, arguments or {}, out=out, seed=seed, precision=precision)
     else:
         config = Config(recipe, complete(function, arguments or {}), seed=1 if seed is None else seed, precision=precision or "")
-        run = Run(Path(), replace(config, command=_command_line(recipe, arguments or {}, config, out)))
-    plan = _build(function, run.config)
+        run = Run(Path(), replace(config, command=command_line(recipe, arguments or {}, config, out)))
+    plan = build(function, run.config)
     precision = run.config.precision or plan.training.precision
     settings = replace(plan.training, seed=run.config.seed, device=device or plan.training.device, precision=precision).resolved()
     run = Run(run.path, replace(run.config, precision=settings.precision))
     data = plan.data()
     if not resume:  # only now that all of it is known to exist
-        run = create(run.config, out=None if out is None else Path(out), source=_source(function))
+        run = create(run.config, out=None if out is None else Path(out), source=source_of(function))
     try:
         loggers = [TensorBoard(run.path / "tensorboard")] if tensorboard else []
         fitted = fit(plan.model, data, objective=plan.objective, training=settings, out=run.path, resume=resume, loggers=loggers)
@@ -101,7 +101,7 @@ def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> t
             raise InputError(f"{run.path} has lost {run.copy.name}, the copy of {name} that rebuilds it: put it back")
         name = f"{run.copy}:{file[1]}" if file[1] else str(run.copy)
     function = find(name)
-    recipe = _build(function, run.config)
+    recipe = build(function, run.config)
     if not run.weights.is_file():
         why = f"has lost {run.weights.name}; make it anew" if run.config.state == "finished" else "has no weights yet; finish its training"
         raise InputError(f"{run.path} {why} with: {resume_line(run)}")
@@ -110,7 +110,7 @@ def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> t
     return run, recipe
 
 
-def _build(function: RecipeFunction, config: Config) -> Recipe:
+def build(function: RecipeFunction, config: Config) -> Recipe:
     """Call the recipe under the run's seed; what torch or the recipe refuses becomes one line."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -140,7 +140,7 @@ def _continued(
     if run.config.recipe != name:
         raise InputError(f"{run.path} was started with recipe {run.config.recipe}, not {name}")
     complete(function, arguments)  # refuses unknown names
-    source = _source(function)
+    source = source_of(function)
     if source is not None and not (run.copy.is_file() and source.read_bytes() == run.copy.read_bytes()):
         raise InputError(f"{source} has changed since {run.path} was started with it: put it back as {run.copy} is, or start a new run")
     asked = {**arguments, **({} if seed is None else {"seed": seed}), **({} if precision is None else {"precision": precision})}
@@ -153,12 +153,12 @@ def _continued(
     return run
 
 
-def _source(function: RecipeFunction) -> Path | None:
+def source_of(function: RecipeFunction) -> Path | None:
     """The file of a recipe from outside the package."""
     return None if function.__module__.startswith("vaekit.") else Path(inspect.getfile(function))
 
 
-def _command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out: PathLike | None) -> str:
+def command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out: PathLike | None) -> str:
     """The command that makes this run again."""
     words = ["vaekit", "train", recipe]
     for name, value in arguments.items():

@@ -69,6 +69,7 @@ def fit_together(
     finished: Collection[int] = (),
     lost: Collection[int] = (),
     size: int | None = None,
+    begin: Callable[[], None] = lambda: None,
     done: Callable[[int, Fitted | NonFiniteError], None] = lambda number, result: None,
     note: Callable[[str], None] = lambda text: None,
     progress: bool = True,
@@ -82,6 +83,7 @@ def fit_together(
         finished, lost: numbers of the cells that have ended already, when resuming.
         size: how many at once, in one batched program. None for all, but on a processor one after another, by the same program, where a
             model is large enough to be bound by arithmetic: that is faster there (`FEW`).
+        begin: called once, when nothing speaks against it any more and before anything is written.
         done: told the number and the end of each cell: a `Fitted`, or why it was given up. One that is lost does not disturb the others.
         note: told how they are trained.
         progress: as in `fit`.
@@ -124,6 +126,7 @@ def fit_together(
         note(f"{len(cells)} cells by one program, {how}; {training.precision} on {device}, {'compiled' if compiled else 'not compiled'}")
         identity: dict[str, object] = {f"{name} data": checksum(split) for name, split in splits.items() if name != "test"}
         programs: dict[int, Program] = {}
+        begun = False
         for start in range(0, len(cells), size):
             numbers = range(start, min(start + size, len(cells)))
             if all(number in finished or number in lost for number in numbers):
@@ -140,6 +143,9 @@ def fit_together(
                     note=note,
                 )
             tile = Tile([cells[i] for i in numbers], programs[len(numbers)], local, identity, lost=[i in lost for i in numbers])
+            if not begun:
+                begin()
+                begun = True
             for i, end in tile.fit(resume=resume, progress=progress):
                 if numbers[i] not in finished and numbers[i] not in lost:
                     ends[numbers[i]] = end
@@ -331,4 +337,5 @@ class Tile:
     @staticmethod
     def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         """Over members, for the eye."""
-        return {name: sum(row.get(name, math.nan) for row in rows) / len(rows) for name in rows[0]}
+        means = {name: sum(row.get(name, math.nan) for row in rows) / len(rows) for name in rows[0]}
+        return means | {name: rows[0][name] for name in ("epoch", "step") if name in means}
