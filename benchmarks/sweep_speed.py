@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def as_sweep(recipe: str, epochs: int, seeds: int, out: Path, environment: dict[
 def epoch_seconds(runs: list[Path]) -> list[float]:
     """Of each run's epochs but its first, in which the program may be made."""
     ends = [[row["seconds"] for row in read_csv(run / "metrics.csv")] for run in runs]
-    return [b - a for times in ends for a, b in zip(times, times[1:], strict=False)]
+    return [b - a for times in ends for a, b in pairwise(times)]
 
 
 def largest_difference(runs: list[Path], others: list[Path]) -> float:
