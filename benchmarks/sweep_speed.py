@@ -1,9 +1,10 @@
 """Ten seeds of ``mnist:example`` as one sweep, beside ten runs in turn: both through the command line, as a person runs them.
 
 Each round runs both sides, in an order that turns from round to round: A B, then B A. A side's figure is the wall time from its first
-process's start to its last one's end, compiling, checkpoints, logs and reading the data included. Besides: the seconds of an epoch of one
-model once everything is compiled, from the runs' own metrics; and the largest difference of a weight between a cell and its run, which is
-what rounding has made of equal noise after that many steps (for float error as such see the tests, over a few steps).
+process's start to its last one's end, compiling, checkpoints, logs and reading the data included. Besides: the processor time of each side,
+which other work on the machine disturbs less; the seconds of an epoch of one model once everything is compiled, from the runs' own
+metrics; and the largest difference between a cell's last training bound and its run's, which is what rounding has made of equal noise after
+so many steps (for float error as such see the tests, over a few steps).
 
 Run: python -m benchmarks.sweep_speed
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -61,17 +63,22 @@ def as_sweep(recipe: str, epochs: int, seeds: int, out: Path, environment: dict[
     return time.perf_counter() - start, [out / f"seed-{seed}" for seed in range(seeds)]
 
 
+def processor_seconds() -> float:
+    """Of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def epoch_seconds(runs: list[Path]) -> list[float]:
     """Of each run's epochs but its first, in which the program may be made."""
     ends = [[row["seconds"] for row in read_csv(run / "metrics.csv")] for run in runs]
     return [b - a for times in ends for a, b in pairwise(times)]
 
 
-def largest_difference(runs: list[Path], others: list[Path]) -> float:
-    from safetensors.torch import load_file
-
-    pairs = [(load_file(a / "model.safetensors"), load_file(b / "model.safetensors")) for a, b in zip(runs, others, strict=True)]
-    return max(float((a[name] - b[name]).abs().max()) for a, b in pairs for name in a)
+def bound_difference(runs: list[Path], others: list[Path]) -> float:
+    """The largest of the last epoch's training bounds."""
+    ends = [[read_csv(run / "metrics.csv")[-1]["train/bound"] for run in side] for side in (runs, others)]
+    return max(abs(a - b) for a, b in zip(*ends, strict=True))
 
 
 def main() -> None:
@@ -86,6 +93,7 @@ def main() -> None:
     sides: dict[str, Any] = {"turn": in_turn, "sweep": as_sweep}
     total: dict[str, list[float]] = {side: [] for side in sides}
     epoch: dict[str, list[float]] = {side: [] for side in sides}
+    processor: dict[str, list[float]] = {side: [] for side in sides}
     apart: list[float] = []
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -97,16 +105,24 @@ def main() -> None:
         for number in range(rounds):
             runs = {}
             for side in sides if number % 2 == 0 else list(sides)[::-1]:
+                before = processor_seconds()
                 seconds, runs[side] = sides[side](recipe, epochs, seeds, Path(folder) / f"{side}-{number}", environment)
                 total[side].append(seconds)
+                processor[side].append(processor_seconds() - before)
                 epoch[side].append(statistics.median(epoch_seconds(runs[side])))
-                print(number, side, f"{seconds:.1f} s, {epoch[side][-1]:.3f} s an epoch", flush=True)
-            apart.append(largest_difference(runs["sweep"], runs["turn"]))
+                print(
+                    number,
+                    side,
+                    f"{seconds:.1f} s, {processor[side][-1]:.1f} s of processors, {epoch[side][-1]:.3f} s an epoch",
+                    flush=True,
+                )
+            apart.append(bound_difference(runs["sweep"], runs["turn"]))
     figures: dict[str, dict[str, Any]] = {f"{side}_seconds": spread(values) | {"unit": "s"} for side, values in total.items()}
+    figures |= {f"{side}_processor": spread(values) | {"unit": "s of processors"} for side, values in processor.items()}
     figures |= {f"{side}_epoch": spread(values) | {"unit": "s per epoch of a model"} for side, values in epoch.items()}
-    for name, of in (("ratio", total), ("epoch_ratio", epoch)):
+    for name, of in (("ratio", total), ("processor_ratio", processor), ("epoch_ratio", epoch)):
         figures[name] = spread([a / b for a, b in zip(of["sweep"], of["turn"], strict=True)]) | {"unit": "of its time"}
-    figures["largest_difference"] = {"value": max(apart), "error": None, "unit": "of a weight"}
+    figures["bound_difference"] = {"value": max(apart), "error": None, "unit": "nats"}
     print(json.dumps(figures, indent=2))
     if given.quick:
         return
