@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("viz",),
     ("apps",),
     ("recipes",),
-    ("runs", "outputs", "report", "launch", "commands"),
+    ("runs", "outputs", "report", "launch", "sweeps", "commands"),
     ("cli", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

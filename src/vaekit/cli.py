@@ -145,6 +145,64 @@ def _flag(name: str, value: object) -> list[str]:
     return [] if value is None else [f"--{name}", str(value)]
 
 
+@app.command(
+    "sweep",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    options_metavar="RECIPE [--flag 1,2,4 ...] [--seed 0..9] [--out SWEEP] [--resume]",
+)
+def sweep_command(
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(help="The sweep's folder; by default sweeps/<recipe>-<n>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the sweep in --out, bit for bit.")] = False,
+    seed: Annotated[str | None, typer.Option(help="One or several, as 1,2,3 or 0..9; 1 by default.")] = None,
+    device: Annotated[str | None, typer.Option(help='"auto" takes a GPU where there is one; by default the recipe\'s.')] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true, 64-true, bf16-mixed or auto; by default the recipe's.")] = None,
+    at_once: Annotated[int | None, typer.Option(help="Models in one batched program; by default what is fastest.", min=1)] = None,
+) -> None:
+    """Train a recipe with every combination of several values of its flags, and every seed.
+
+    Values have commas between them, or of whole numbers first..last; values that have commas themselves have a slash between them.
+    vaekit sweep RECIPE --help shows the recipe's own flags.
+    """
+    words = list(context.args)
+    wants_help = "--help" in words
+    words = [word for word in words if word != "--help"]
+    if not words or words[0].startswith("-"):
+        if not wants_help:
+            raise InputError("which recipe? vaekit sweep RECIPE; vaekit list shows them")
+        print(context.get_help())
+        return
+    from vaekit.recipes.core import find, outside
+    from vaekit.recipes.flags import describe, parse_many, values
+
+    recipe, *flags = words
+    function = find(recipe)
+    if wants_help:
+        print(f"vaekit sweep {recipe}: {describe(function)}\n\n{context.get_help()}")
+        return
+    import torch
+
+    from vaekit import commands
+
+    arguments = parse_many(function, flags, also=["--out", "--resume", "--seed", "--device", "--precision", "--at-once"])
+    seeds = None if seed is None else values("seed", int, seed)
+    if any(not 0 <= one <= MAX_SEED for one in seeds or ()):
+        raise InputError(f"--seed {seed}: a seed is a whole number from 0 to {MAX_SEED}")
+    torch.set_flush_denormal(True)  # as in training
+    try:
+        done = commands.sweep(recipe, arguments, seeds=seeds, out=out, resume=resume, device=device, precision=precision, size=at_once)
+    finally:
+        torch.set_flush_denormal(False)
+    print((done.path / "table.txt").read_text(encoding="utf-8"), end="")
+    finished = next((run for run in done.runs if run.config.state == "finished"), None)
+    trust = " --trust" if outside(recipe) else ""
+    print(f"{done.path}" + ("" if finished is None else f"\nnext: vaekit evaluate {shlex.quote(str(finished.path))}{trust}"))
+    if done.failed:
+        name, why = next(iter(done.failed.items()))
+        more = f" (and {len(done.failed) - 1} more: log.txt)" if len(done.failed) > 1 else ""
+        raise NonFiniteError(f"{len(done.failed)} of {len(done.runs)} cells failed; {name}: {why}{more}")
+
+
 @app.command("evaluate")
 def evaluate_command(
     run: RunFolder,

@@ -39,9 +39,23 @@ from vaekit.outputs import check_suffix, default_path, save
 from vaekit.recipes.core import Recipe, names, summary
 from vaekit.report import UNTRAINED, write_report
 from vaekit.runs import PathLike, Run, read_results
+from vaekit.sweeps import sweep
 from vaekit.types import Batch
 
-__all__ = ["diagnose", "embed", "evaluate", "interpolate", "list_all", "load", "reconstruct", "report", "sample", "train", "traverse"]
+__all__ = [
+    "diagnose",
+    "embed",
+    "evaluate",
+    "interpolate",
+    "list_all",
+    "load",
+    "reconstruct",
+    "report",
+    "sample",
+    "sweep",
+    "train",
+    "traverse",
+]
 
 FEW = 1000
 """Examples, at most, over which the latent dimensions are ranked."""

@@ -24,7 +24,7 @@ from vaekit.train.checks import check_divisible
 from vaekit.train.fabric import check_processes
 from vaekit.train.process import locked
 
-__all__ = ["load", "resume_line", "train"]
+__all__ = ["build", "command_line", "load", "resume_line", "source_of", "train"]
 
 GRACE = 2.0
 """Seconds that other processes leave to the first to clear away what it has begun, when all refuse the same: torch ends all with one."""
@@ -74,8 +74,8 @@ def train(
         seed = 1 if seed is None else seed
         config = Config(recipe, complete(function, arguments or {}), seed=seed, precision=precision or "", compile=compile)
         config = replace(config, devices=devices or (1 if rank is None else rank.size), strategy=strategy or "ddp")
-        run = Run(Path(), replace(config, command=_command_line(recipe, arguments or {}, config, out)))
-    plan = _build(function, run.config)
+        run = Run(Path(), replace(config, command=command_line(recipe, arguments or {}, config, out)))
+    plan = build(function, run.config)
     precision = run.config.precision or plan.training.precision
     settings = replace(
         plan.training,
@@ -100,7 +100,7 @@ def train(
             raise
         return run
     if not resume:  # only now that all of it is known to exist
-        run = create(run.config, out=None if out is None else Path(out), source=_source(function))
+        run = create(run.config, out=None if out is None else Path(out), source=source_of(function))
     leave_resume_line(resume_line(run))
     try:
         loggers = [TensorBoard(run.path / "tensorboard")] if tensorboard else []
@@ -139,7 +139,7 @@ def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> t
             raise InputError(f"{run.path} has lost {run.copy.name}, the copy of {name} that rebuilds it: put it back")
         name = f"{run.copy}:{file[1]}" if file[1] else str(run.copy)
     function = find(name)
-    recipe = _build(function, run.config)
+    recipe = build(function, run.config)
     if not run.weights.is_file():
         why = f"has lost {run.weights.name}; make it anew" if run.config.state == "finished" else "has no weights yet; finish its training"
         raise InputError(f"{run.path} {why} with: {resume_line(run)}")
@@ -148,7 +148,7 @@ def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> t
     return run, recipe
 
 
-def _build(function: RecipeFunction, config: Config) -> Recipe:
+def build(function: RecipeFunction, config: Config) -> Recipe:
     """Call the recipe under the run's seed; what torch or the recipe refuses becomes one line."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -179,7 +179,7 @@ def _continued(
     if run.config.recipe != name:
         raise InputError(f"{run.path} was started with recipe {run.config.recipe}, not {name}")
     complete(function, arguments)  # refuses unknown names
-    source = _source(function)
+    source = source_of(function)
     if source is not None and not (run.copy.is_file() and source.read_bytes() == run.copy.read_bytes()):
         raise InputError(f"{source} has changed since {run.path} was started with it: put it back as {run.copy} is, or start a new run")
     common = {"seed": seed, "precision": precision, "compile": compile}
@@ -193,12 +193,12 @@ def _continued(
     return run
 
 
-def _source(function: RecipeFunction) -> Path | None:
+def source_of(function: RecipeFunction) -> Path | None:
     """The file of a recipe from outside the package."""
     return None if function.__module__.startswith("vaekit.") else Path(inspect.getfile(function))
 
 
-def _command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out: PathLike | None) -> str:
+def command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out: PathLike | None) -> str:
     """The command that makes this run again."""
     words = ["vaekit", "train", recipe]
     for name, value in arguments.items():

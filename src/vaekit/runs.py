@@ -28,7 +28,7 @@ from vaekit import __version__
 from vaekit.errors import InputError
 from vaekit.files import explained, write_json
 
-__all__ = ["FORMAT", "Config", "PathLike", "Run", "create", "open_run", "read_results"]
+__all__ = ["FORMAT", "Config", "PathLike", "Run", "claim", "create", "open_run", "read_results", "versions"]
 
 PathLike = str | os.PathLike[str]
 
@@ -97,12 +97,21 @@ def create(config: Config, *, out: Path | None, source: Path | None = None, root
     Raises:
         InputError: ``out`` holds something already; the folder cannot be made.
     """
-    path = _next(root, config.recipe) if out is None else _claim(out)
+    path = claim(config.recipe, out=out, root=root)
     if source is not None:
         with explained(path):
             shutil.copyfile(source, path / "recipe.py")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Run(path, config).save(created=now, versions=versions())
+
+
+def claim(recipe: str, *, out: Path | None, root: Path) -> Path:
+    """A folder of one's own: ``out``, which must not exist yet or be empty, or the next free ``root/<recipe>-<n>``.
+
+    Raises:
+        InputError: ``out`` holds something already; the folder cannot be made.
+    """
+    return _next(root, recipe) if out is None else _claim(out)
 
 
 def open_run(path: Path) -> Run:
@@ -171,14 +180,15 @@ def _next(root: Path, recipe: str) -> Path:
 
 def _foreign(path: Path) -> bool:
     """Whether this is more than a start that was killed before ``run.json`` stood may have left."""
-    return not (path.name.startswith(".run.json.") and path.suffix == ".tmp")
+    return not (path.name.startswith((".run.json.", ".sweep.json.")) and path.suffix == ".tmp")
 
 
 def _claim(out: Path) -> Path:
     with explained(out):
         existed = out.exists()
         if existed and (not out.is_dir() or any(map(_foreign, out.iterdir()))):
-            hint = "add --resume to continue it, or choose another --out" if (out / "run.json").exists() else "choose another --out"
+            begun = any((out / name).exists() for name in ("run.json", "sweep.json"))
+            hint = "add --resume to continue it, or choose another --out" if begun else "choose another --out"
             raise InputError(f"{out} already holds something, and a run never overwrites: {hint}")
         out.mkdir(parents=True, exist_ok=existed)  # making it is claiming it: of two processes one fails here
     return out

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vaekit.errors import InputError, nearest
 from vaekit.recipes.core import RecipeFunction
 
-__all__ = ["complete", "describe", "parse", "typed"]
+__all__ = ["complete", "describe", "parse", "parse_many", "typed", "values"]
 
+MOST = 10_000
+"""Values of a range, at most."""
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
@@ -32,7 +34,48 @@ def parse(function: RecipeFunction, tokens: Sequence[str], *, also: Sequence[str
     {'latent': 64, 'lr': 0.0001, 'deep': True}
     """
     kinds = _kinds(function)
-    found: dict[str, Any] = {}
+    return {name: _convert(flag, kinds[name], value) for flag, name, value in _words(kinds, tokens, also)}
+
+
+def parse_many(function: RecipeFunction, tokens: Sequence[str], *, also: Sequence[str] = ()) -> dict[str, tuple[Any, ...]]:
+    """As `parse`, each flag with one or several values: with commas between them, of whole numbers also ``first..last``, both included.
+    Values that have commas themselves (tuples) have a slash between them: ``--widths 64,32/128,64`` are two.
+
+    Raises:
+        InputError: as `parse`; a range that is empty or of anything else than whole numbers; the same value twice.
+
+    >>> def recipe(latent: int = 20, lr: float = 1e-3, widths: tuple[int, ...] = (64,)): ...
+    >>> parse_many(recipe, ["--latent", "2..4,8", "--lr=1e-4,1e-3", "--widths", "64,32/128"])
+    {'latent': (2, 3, 4, 8), 'lr': (0.0001, 0.001), 'widths': ((64, 32), (128,))}
+    """
+    kinds = _kinds(function)
+    return {name: values(flag, kinds[name], text) for flag, name, text in _words(kinds, tokens, also)}
+
+
+def values(flag: str, kind: Any, text: str) -> tuple[Any, ...]:
+    """The values of one flag, as `parse_many` reads them."""
+    inner = [option for option in get_args(kind) if option is not NoneType] if NoneType in get_args(kind) else [kind]
+    several = any(get_origin(option) is tuple for option in inner)
+    found: list[Any] = []
+    for part in text.split("/" if several else ","):
+        first, dots, last = part.partition("..")
+        if not dots or several or str in inner:
+            found.append(_convert(flag, kind, part))
+            continue
+        if int not in inner or not all(end.lstrip("-").isdigit() for end in (first, last)):
+            raise InputError(f"--{flag} {part}: a range is first..last in whole numbers, as 0..9; give the values with commas between them")
+        if int(last) < int(first) or int(last) - int(first) >= MOST:
+            raise InputError(f"--{flag} {part}: a range goes from the smaller to the larger number, over at most {MOST} of them")
+        found += range(int(first), int(last) + 1)
+    twice = next((value for i, value in enumerate(found) if value in found[:i]), None)
+    if twice is not None:
+        raise InputError(f"--{flag} {text}: {typed(twice)} is there twice; give each value once")
+    return tuple(found)
+
+
+def _words(kinds: Mapping[str, Any], tokens: Sequence[str], also: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Flag as typed, parameter and value of each."""
+    seen: set[str] = set()
     rest = list(tokens)
     while rest:
         token = rest.pop(0)
@@ -50,10 +93,10 @@ def parse(function: RecipeFunction, tokens: Sequence[str], *, also: Sequence[str
             value = rest.pop(0)
         if name not in kinds:
             raise InputError(f"unknown flag --{flag}; " + nearest(f"--{flag}", [*also, *(f"--{k.replace('_', '-')}" for k in kinds)]))
-        if name in found:
+        if name in seen:
             raise InputError(f"--{flag} is given twice")
-        found[name] = _convert(flag, kinds[name], value)
-    return found
+        seen.add(name)
+        yield flag, name, value
 
 
 def complete(function: RecipeFunction, arguments: Mapping[str, Any]) -> dict[str, Any]:

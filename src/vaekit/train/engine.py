@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ from vaekit.train.sharding import whole
 from vaekit.train.step import Step
 from vaekit.types import Batch
 
-__all__ = ["COMPILE_FROM", "Engine", "Sums", "worth_compiling"]
+__all__ = ["COMPILE_FROM", "Engine", "InGraphAdam", "Moments", "Sums", "hooked", "known", "worth_compiling"]
 
 COMPILE_FROM = 2000
 """Steps of a run from which compiling (some ten seconds, less when torch finds it in its cache) saves more than it takes."""
@@ -37,8 +37,15 @@ def _package(thing: object) -> str:
     return str(getattr(thing, "__module__", "")).partition(".")[0]
 
 
-def _hooked(module: nn.Module) -> bool:
+def hooked(module: nn.Module) -> bool:
+    """Whether something runs beside the module's forward."""
     return any(getattr(module, f"_{name}") for name in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"))
+
+
+def known(module: nn.Module, split: Split) -> bool:
+    """Whether all that a step runs keeps what changes in tensors."""
+    parts = [split.prepare, *(type(m) for m in module.modules())]
+    return all(_package(part) in KNOWN for part in parts) and not any(hooked(part) for part in module.modules())
 
 
 class Sums(NamedTuple):
@@ -102,9 +109,8 @@ class Engine:
         self.optimiser, self.bare, self.ranks = optimiser, bare, ranks
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.constant_from = constant_from(module.objective)
-        known = all(_package(part) in KNOWN for part in [split.prepare, *(type(m) for m in module.modules())])
-        known = known and not any(_hooked(part) for part in module.modules())
-        self.whole = Compiled(self._whole, differentiates=True, fixed=known, substitute=False, note=note) if compiled else None
+        fixed = known(module, split)
+        self.whole = Compiled(self._whole, differentiates=True, fixed=fixed, substitute=False, note=note) if compiled else None
         self.adam = InGraphAdam(bare, self.parameters) if compiled and InGraphAdam.suits(bare) else None
         self.updated = False
 
@@ -171,7 +177,8 @@ class Engine:
 
 
 class Moments(NamedTuple):
-    """What an update by Adam reads and changes: ``[lr / (1 - beta_1^t), sqrt(1 - beta_2^t), lr]``, and the averages of each parameter."""
+    """What an update by Adam reads and changes: ``[lr / (1 - beta_1^t), sqrt(1 - beta_2^t), lr]``, and the averages of each parameter.
+    For M models stacked along the first axis of parameters and averages the scalars are float32 ``[3, M]``."""
 
     scalars: Tensor
     first: list[Tensor]
@@ -187,7 +194,7 @@ class InGraphAdam:
     Kingma and Ba, "Adam", ICLR 2015; Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
     """
 
-    def __init__(self, optimiser: Optimizer, parameters: list[nn.Parameter]) -> None:
+    def __init__(self, optimiser: Optimizer, parameters: Sequence[Tensor]) -> None:
         self.optimiser, self.parameters = optimiser, parameters
         (group,) = optimiser.param_groups
         self.betas, self.eps, self.decay = group["betas"], group["eps"], group["weight_decay"]
@@ -229,9 +236,9 @@ class InGraphAdam:
     def apply(self, grads: tuple[Tensor | None, ...], moments: Moments) -> None:
         """Change parameters and averages in place; a gradient for each parameter, None where there is none."""
         one, two = self.betas
-        size, root, lr = moments.scalars.unbind()
         used = [(p, grad) for p, grad in zip(self.parameters, grads, strict=True) if grad is not None]
         for (p, grad), first, second in zip(used, moments.first, moments.second, strict=True):
+            size, root, lr = (s.view(s.shape + (1,) * (p.dim() - s.dim())) if s.dim() else s for s in moments.scalars.unbind())
             if self.decay and self.decoupled:
                 p.mul_(1 - lr * self.decay)
             elif self.decay:

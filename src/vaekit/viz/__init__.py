@@ -9,6 +9,7 @@ images     ``sheet``, ``pairs``, ``strips``, ``traversals``, ``manifold``; ``sav
 latent     ``scatter`` of latent codes, ``kl_bars`` per latent dimension
 curves     ``curves`` of the logged terms
 diagnosis  ``information``, ``intervals`` of a diagnosis, ``rate_distortion`` of several models
+sweep      ``settings`` of a sweep, means over seeds with their errors
 html       ``page`` of ``Section``, ``Table``, ``Picture``, ``Findings``
 =========  ==========================================================================
 """
@@ -21,6 +22,7 @@ from vaekit.viz.figure import png
 from vaekit.viz.html import Findings, Number, Picture, Section, Table, page
 from vaekit.viz.images import gap_for, manifold, pairs, save_png, sheet, strips, traversals
 from vaekit.viz.latent import kl_bars, scatter
+from vaekit.viz.sweep import settings
 
 __all__ = [
     "Findings",
@@ -40,6 +42,7 @@ __all__ = [
     "rate_distortion",
     "save_png",
     "scatter",
+    "settings",
     "sheet",
     "strips",
     "traversals",
