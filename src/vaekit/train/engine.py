@@ -12,10 +12,10 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Adam, AdamW, Optimizer
 
 from vaekit.compiling import Compiled, NotCompiledError
-from vaekit.data.core import Split
 from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.rates import Penalty
 from vaekit.train.checks import constant_from
+from vaekit.train.feed import Feed, Rows
 from vaekit.train.meter import summed, values_of
 from vaekit.train.settings import Training
 from vaekit.train.step import Step
@@ -47,16 +47,17 @@ class Sums(NamedTuple):
     rows: int
 
 
-def worth_compiling(training: Training, objective: Objective, device: torch.device, steps: int) -> bool:
-    """Whether a run of so many steps compiles them: ``Training.compile``, by default on a processor; where the objective promises it."""
+def worth_compiling(training: Training, objective: Objective, device: torch.device, steps: int | None) -> bool:
+    """Whether a run of so many steps (None: nobody knows how many) compiles them: ``Training.compile``, by default on a processor; where
+    the objective promises it."""
     promised = all(vars(type(m)).get("compiles", False) for m in objective.modules() if isinstance(m, Objective | Penalty))
     if not promised or training.precision == "64-true":
         return False
-    return training.compile if training.compile is not None else device.type == "cpu" and steps >= COMPILE_FROM
+    return training.compile if training.compile is not None else device.type == "cpu" and (steps or 0) >= COMPILE_FROM
 
 
 class Engine:
-    """``engine(index, step)`` takes the gradients of the surrogate's batch mean, ``engine.update()`` the optimiser's step.
+    """``engine(rows, step)`` takes the gradients of the surrogate's batch mean, ``engine.update()`` the optimiser's step.
 
     Compiled, both are one program, with the gathering of the rows, noise, clipping and sums: nothing in it waits for Python, and the
     weights have changed before anybody could look at the loss. (Of an optimiser other than Adam and AdamW the step stays apart.) A
@@ -68,8 +69,8 @@ class Engine:
         forward: the same, as Fabric runs it.
         fabric: for the backward pass of ``forward``.
         optimiser: as Fabric sees it; ``bare`` is torch's own.
-        split: the training rows, on the module's device.
-        training: batch size, precision and clipping.
+        feed: makes rows a batch; of rows in memory the gathering is part of the program, others are given to it.
+        training: precision and clipping.
         compiled: whether to compile.
         note: told once where compiling failed.
     """
@@ -81,49 +82,50 @@ class Engine:
         fabric: Any,
         optimiser: Any,
         bare: Optimizer,
-        split: Split,
+        feed: Feed,
         training: Training,
         *,
         compiled: bool,
         note: Callable[[str], None],
     ) -> None:
-        self.module, self.forward, self.fabric, self.split, self.training = module, forward, fabric, split, training
+        self.module, self.forward, self.fabric, self.feed, self.training = module, forward, fabric, feed, training
         self.optimiser, self.bare = optimiser, bare
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.constant_from = constant_from(module.objective)
-        known = all(_package(part) in KNOWN for part in [split.prepare, *(type(m) for m in module.modules())])
+        known = all(_package(part) in KNOWN for part in [feed.prepare, *(type(m) for m in module.modules())])
         known = known and not any(_hooked(part) for part in module.modules())
         self.whole = Compiled(self._whole, differentiates=True, fixed=known, substitute=False, note=note) if compiled else None
         self.adam = InGraphAdam(bare, self.parameters) if compiled and InGraphAdam.suits(bare) else None
         self.updated = False
 
-    def __call__(self, index: Tensor, step: int, *, careful: bool) -> Sums:
+    def __call__(self, rows: Rows, step: int, *, careful: bool) -> Sums:
         """A step's sums.
 
         Args:
-            index: rows of the batch.
+            rows: of the batch, as the feed gives them.
             step: its number.
             careful: leave the weights alone until `update`.
         """
         self.updated = False
-        full = len(index) == self.training.batch_size
+        size = rows.size if isinstance(rows, Batch) else len(rows)
+        full = size == self.feed.size
         steady = self.constant_from is not None and step >= self.constant_from
         if self.whole is None or self.whole.failed or careful or not (full and steady):
-            return self._plain(index, step)
+            return self._plain(rows, step)
         moments = None if self.adam is None else self.adam.moments()
         if self.adam is not None and moments is None:
-            return self._plain(index, step)
+            return self._plain(rows, step)
         try:
-            names, total, grads = self.whole(index, moments)
+            names, total, grads = self.whole(rows, moments)
         except NotCompiledError:
-            return self._plain(index, step)
+            return self._plain(rows, step)
         if self.adam is None:
             for p, grad in zip(self.parameters, grads, strict=True):
                 p.grad = grad
         else:
             self.adam.count()
             self.updated = True
-        return Sums(names, total, len(index))
+        return Sums(names, total, size)
 
     def update(self) -> None:
         """The optimiser's step, where the program has not done it."""
@@ -132,8 +134,8 @@ class Engine:
             if self.adam is not None:
                 self.adam.seen = None  # the count of steps has gone on without it
 
-    def _plain(self, index: Tensor, step: int) -> Sums:
-        loss = self.forward(self.split.batch(index), step)
+    def _plain(self, rows: Rows, step: int) -> Sums:
+        loss = self.forward(self.feed.batch(rows), step)
         for p in self.parameters:
             p.grad = None
         self.fabric.backward(loss.surrogate.mean())
@@ -142,9 +144,10 @@ class Engine:
             clip_grads_with_norm_(self.parameters, self.training.clip, norm)
         return Sums(*summed(values_of(loss, norm)))
 
-    def _whole(self, index: Tensor, adam: Moments | None) -> tuple[tuple[str, ...], Tensor, tuple[Tensor | None, ...]]:
-        with torch.autocast(index.device.type, torch.bfloat16, enabled=self.training.precision == "bf16-mixed"):
-            loss = self.module(self.split.batch(index), self.constant_from or 0)
+    def _whole(self, rows: Rows, adam: Moments | None) -> tuple[tuple[str, ...], Tensor, tuple[Tensor | None, ...]]:
+        batch = self.feed.batch(rows)
+        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.training.precision == "bf16-mixed"):
+            loss = self.module(batch, self.constant_from or 0)
         grads = torch.autograd.grad(loss.surrogate.mean(), self.parameters, allow_unused=True)
         norm = torch.stack([grad.square().sum() for grad in grads if grad is not None]).sum().sqrt()
         if self.training.clip is not None:
