@@ -36,7 +36,7 @@ def as_fit(epoch: int) -> Iterator[Tensor]:
     return (ROWS[index] for index in permutation(N, 5, epoch).split(16))
 
 
-# --- ahead ---------------------------------------------------------------------------------------------------------------------------------
+# --- ahead -------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_ahead_is_map_and_only_so_far_ahead() -> None:
@@ -75,7 +75,7 @@ def test_ahead_that_is_closed_does_no_more() -> None:
         assert not reading() and not [*ahead]
 
 
-# --- what is exact -------------------------------------------------------------------------------------------------------------------------
+# --- what is exact -----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ahead", [0, 2])
@@ -182,7 +182,7 @@ def test_a_loader_that_gives_less_than_was_done(tmp_path: Path) -> None:
         quiet(gaussian(), Stream(lambda epoch: iter(given[:2])), objective=Stopped(None), training=settings(), out=tmp_path, resume=True)
 
 
-# --- what a batch is -----------------------------------------------------------------------------------------------------------------------
+# --- what a batch is ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_forms_of_a_batch() -> None:
@@ -194,7 +194,7 @@ def test_forms_of_a_batch() -> None:
     for batch in Stream(masked).epoch(0, 0):
         assert torch.equal(batch.x, x) and batch.mask is not None and torch.equal(batch.mask, mask)
     shown, size = Stream([ROWS.repeat(9, 1), x]).first(0)
-    assert (len(shown), size) == (9 * N, 9 * N)
+    assert (len(shown), size) == (9 * N + 4, 9 * N)
     assert len(Stream([ROWS] * 20).first(0)[0]) == 1000
 
 

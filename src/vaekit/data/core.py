@@ -22,7 +22,7 @@ __all__ = ["Prepare", "Rows", "Split", "DataSet", "Factor", "to_float"]
 
 Prepare = Callable[[Tensor], Tensor]  # stored rows [B, *] -> float32 model input [B, *]
 Rows = Tensor | FileRows  # [N, *], in memory or in a file
-CHUNK = 2**24  # values looked at at a time
+CHUNK = 2**22  # values looked at at a time
 
 DTYPES = (
     *(torch.uint8, torch.bool),

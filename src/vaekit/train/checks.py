@@ -36,7 +36,7 @@ __all__ = [
     "try_objective",
 ]
 
-CHUNK = 2**24  # values looked at at a time: 64 MiB
+CHUNK = 2**22  # values looked at at a time: 16 MiB
 SAMPLES = 3  # of 2 rows: more than one of each, and not as many, or a mistake would broadcast
 
 
