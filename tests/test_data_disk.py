@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from vaekit import ELBO, VAE, Conditional, NonFiniteError, Training, fit, heads, priors
 from vaekit.data import DataSet, FileRows, Split, arrays, binarise, on_disk
+from vaekit.data.disk import _resident
 from vaekit.errors import InputError
 from vaekit.evaluate import evaluate
 from vaekit.train import Interrupted
@@ -81,13 +83,6 @@ def test_rows_are_those_that_arrays_would_hold(dtype: str, tmp_path: Path) -> No
         rows.read(torch.tensor([-1]))
 
 
-def test_a_read_of_more_than_the_system_gives_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = grey()
-    rows, pread = FileRows(saved(tmp_path, x)), os.pread
-    monkeypatch.setattr(os, "pread", lambda file, size, start: pread(file, min(size, 5), start))
-    assert torch.equal(rows.read(torch.tensor([4, 5, 6, 60])), torch.from_numpy(x[[4, 5, 6, 60]]))
-
-
 def test_a_cold_file_is_asked_for_all_rows_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x, asked = grey(), []
     rows = FileRows(saved(tmp_path, x))
@@ -96,8 +91,20 @@ def test_a_cold_file_is_asked_for_all_rows_at_once(tmp_path: Path, monkeypatch: 
     index = torch.tensor([7, 8, 2])
     for _ in range(2):
         assert torch.equal(rows.read(index), torch.from_numpy(x)[index])
-    offset = rows.file.offset
-    assert asked == [(offset + 7 * D, 2 * D), (offset + 2 * D, D)]
+    assert asked == [(rows.file.offset + 7 * D, 2 * D), (rows.file.offset + 2 * D, D)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say how much of a file is in memory")
+def test_pages_are_handed_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sparse.npy"
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(100_000, 1000))
+    monkeypatch.setattr("vaekit.data.disk.RESIDENT", 2**24)
+    rows = FileRows(path)
+    before, most = _resident(), 0
+    for index in torch.arange(100_000).split(1000):
+        assert not rows.read(index).any()
+        most = max(most, _resident() - before)
+    assert 2**23 < most < 2**24 + 2**23
 
 
 def test_data_on_disk_are_those_in_memory(tmp_path: Path) -> None:
@@ -234,7 +241,12 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_changes_while_it_is_read(change: str, tmp_path: Path) -> None:
     path = saved(tmp_path, np.random.RandomState(0).randn(400, D).astype(np.float32))
-    objective = Late(lambda: CHANGES[change](path), 6)
+
+    def act() -> None:
+        time.sleep(0.05)  # until nobody reads: under a copy that is being made the system would end this process
+        CHANGES[change](path)
+
+    objective = Late(act, 6)
     with pytest.raises(InputError, match=r"x\.npy was changed while it was in use: put back what was there and resume"):
         quiet(gaussian(), on_disk(path), objective=objective, training=settings(batch_size=8), out=tmp_path / "run")
     assert not reading()
@@ -293,15 +305,16 @@ def test_a_sample_has_the_first_row_and_the_last(n: int, tmp_path: Path) -> None
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of one program is read from /proc")
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    """What is looked at of 800 MB, a pass in random order and one in theirs take under 100 MB."""
+    """What is looked at of 800 MB, a pass in random order and one in theirs take under 200 MB."""
     code = """if True:
         import sys, torch
         from vaekit import Training
-        from vaekit.data import on_disk
+        from vaekit.data import disk, on_disk
         from vaekit.train.feed import feeds_of
 
         peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024
         before = peak()
+        disk.RESIDENT = 2**25
         data, bytes_ = on_disk(sys.argv[1], missing=True, valid=0.5, test=10), 0
         feeds = feeds_of(data, Training(batch_size=512), torch.device("cpu"))
         for name in ("training", "validation"):
@@ -314,7 +327,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(200_000, 1000))  # sparse: no block of the disk is taken
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, env=os.environ, check=True)
     seen, taken = map(int, done.stdout.split())
-    assert seen == 199_990 * 1000 and 2 < taken < 100
+    assert seen == 199_990 * 1000 and 2 < taken < 200
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ R = TypeVar("R")
 class Ahead(Generic[T, R]):
     """``map(function, items)``, where a thread is up to ``depth`` results ahead. What it raises is raised here, in its place.
 
-    The thread ends with the last item, with an error, and with `close`, which waits for it: at most ``PATIENCE`` seconds, as a function of
-    somebody else's may hang. Nothing runs before the first result is asked for.
+    It works in bursts of half of ``depth``: two threads of Python take turns, and each turn has its price. The thread ends with the last
+    item, with an error, and with `close`, which waits for it: at most ``PATIENCE`` seconds, as a function of somebody else's may hang.
+    Nothing runs before the first result is asked for.
 
     >>> list(Ahead(str, [1, 2, 3], depth=2))
     ['1', '2', '3']
@@ -28,7 +29,7 @@ class Ahead(Generic[T, R]):
     def __init__(self, function: Callable[[T], R], items: Iterable[T], *, depth: int) -> None:
         self._function, self._items = function, items
         self._results: SimpleQueue[tuple[R] | BaseException | None] = SimpleQueue()
-        self._room, self._ended = threading.Semaphore(depth), False
+        self._room, self._burst, self._given, self._ended = threading.Semaphore(depth), max(1, depth // 2), 0, False
         self._thread = threading.Thread(target=self._run, name="vaekit-ahead", daemon=True)
 
     def __iter__(self) -> Iterator[R]:
@@ -40,7 +41,9 @@ class Ahead(Generic[T, R]):
         if self._thread.ident is None:
             self._thread.start()
         found = self._results.get()
-        self._room.release()
+        self._given += 1
+        if self._given % self._burst == 0:
+            self._room.release(self._burst)
         if isinstance(found, tuple):
             return found[0]
         self._ended = True

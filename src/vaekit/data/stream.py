@@ -65,7 +65,7 @@ class Stream:
         batches: int | None = None,
         prepare: Prepare = to_float,
         valid: Split | Stream | None = None,
-        ahead: int = 2,
+        ahead: int = 4,
         name: str = "stream",
     ) -> None:
         if not isinstance(loader, Iterable) and not callable(loader):

@@ -25,7 +25,7 @@ __all__ = ["Feed", "Rows", "SplitFeed", "StreamFeed", "feeds_of"]
 
 Rows = Tensor | Batch
 """The rows of a step: their numbers, of a split in memory, or the stored rows themselves."""
-DEPTH = 4
+DEPTH = 8
 """Batches read ahead from a file."""
 
 
