@@ -29,6 +29,7 @@ RUN = 2**16  # bytes of a run of neighbouring rows in a sample
 RUNS = 2**10  # runs in a sample of a whole file: 64 MiB
 SINGLE = 2**13  # rows in a sample of rows from all over a file: a second on a disk that is slow to answer
 RESIDENT = 2**28  # bytes of files in the process, from which pages are handed back
+AT_ONCE = 2**9  # rows between two looks at that: the system maps 64 KiB around each row, 32 MiB
 SLOW = 2e-5  # seconds a row, beyond what copying it takes, from which a file is not in the system's cache
 COPIED = 5e8  # bytes a second that are copied at least
 
@@ -77,7 +78,7 @@ class NpyFile:
         plain(np.empty(0, self.dtype), str(path), copy=False)
         self._cold, self._state, self._held = False, self._stamp(), _resident()
         self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._rows = np.frombuffer(self._map, np.uint8, self.size * self.shape[0], self.offset).reshape(-1, self.size)
+        self._rows = np.frombuffer(self._map, np.uint8, found.nbytes, self.offset).reshape(-1, self.size)
         if sys.platform == "linux":  # what lies beside a row is not wanted
             self._map.madvise(mmap.MADV_RANDOM)
 
@@ -94,6 +95,8 @@ class NpyFile:
             raise InputError(
                 f"{self.path} was changed while it was in use: put back what was there and resume, or start a new run on what is there now"
             )
+        if len(rows) > AT_ONCE:
+            return np.concatenate([self.read(rows[start : start + AT_ONCE]) for start in range(0, len(rows), AT_ONCE)])
         begun = time.perf_counter()
         if self._cold and sys.platform == "linux":  # the disk is asked for all of them at once, as it answers many in the time of one
             for start, size in self._places(rows):
