@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,8 @@ def memory() -> dict[str, float]:
 def train(side: str, path: Path, epochs: int, minutes: float | None) -> dict[str, Any]:
     """One run: seconds of each epoch or steps done in so many minutes, memory, the last training bound."""
     torch.set_flush_denormal(True)  # as the command line does
+    torch.manual_seed(0)
+    warnings.simplefilter("ignore")  # of latents that collapse: random bytes have none
     recipe = example()
     training = replace(recipe.training, epochs=epochs)
     data = binarise(arrays(np.load(path), valid=0, test=HELD) if side != "file" else on_disk(path, valid=0, test=HELD))
