@@ -161,7 +161,7 @@ def test_the_loader_draws_nothing_of_the_noise() -> None:
 
 def test_a_loader_that_draws_is_not_run_in_a_thread() -> None:
     for loader, threads in ((shuffled(), 1), (DataLoader(Noisy(), batch_size=16), 0)):
-        batches = Stream(loader).epoch(0, 0)
+        batches = Stream(loader, ahead=1).epoch(0, 0)
         _ = [next(batches) for _ in range(3)]
         assert len(reading()) == threads
         batches.close()

@@ -1,8 +1,10 @@
-"""Data: arrays of your own and the published image sets, as `DataSet`s of uint8, bool or float rows in memory.
+"""Data: arrays of your own and the published image sets, as `DataSet`s of uint8, bool or float rows.
 
     from vaekit import data
     mnist = data.mnist_dynamic(valid=10_000)
     batch = mnist.train.batch(torch.randint(len(mnist.train), (128,)))
+
+Rows are in memory, or with `on_disk` in a file, for sets that do not fit; batches of a pipeline of your own are a `Stream`.
 
 Where the files come from: see `vaekit.data.fetch`.
 """

@@ -79,11 +79,12 @@ def on_disk(
 
     A run gives the same weights, bit for bit, as with ``arrays(numpy.load(x), ...)``: the same rows are drawn for each split, and each
     batch is read from the file when its turn comes (`vaekit.fit` reads ahead in a thread). In memory are 8 bytes a row for the split and 8
-    for the order of an epoch. The file must not change meanwhile: a run that sees that it did stops.
+    for the order of an epoch, and at most 256 MiB of the file. It must not change meanwhile: a run that sees that it did stops, and one
+    that is just copying rows from what is being cut off is ended by the system (a bus error); its checkpoints remain.
 
     What `arrays` and `fit` look at in every row (that values are finite, and within the support of the likelihood; the checksum by which a
     resumed run knows its data) is looked at in a sample here: all of a small file, else 64 MiB from its first row to its last, see
-    `vaekit.data.disk.FileRows.sample`. A NaN elsewhere stops the run at the step that meets it; a finite value outside of the support
+    `FileRows.sample`. A NaN elsewhere stops the run at the step that meets it; a finite value outside of the support
     elsewhere is trained on.
 
     Args:

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 
 import torch
 from torch import Tensor
@@ -93,11 +93,12 @@ class SplitFeed(Feed):
         if self.shown.x.device != self.device:
             self.shown = self.shown.to(self.device)
         order = self.order(epoch)
-        steps = [index for index in (order if self.on_disk else order.to(self.device)).split(self.size) for _ in range(self.repeat)]
         if not self.on_disk:
-            yield from steps[start:]
+            yield from [index for index in order.to(self.device).split(self.size) for _ in range(self.repeat)][start:]
             return
-        with closing(Ahead(self.shown.pick, steps[start:], depth=DEPTH)) as found:
+        # one after the other: a list of all takes half as much memory again as the order of millions of rows
+        steps = (order[n : n + self.size] for n in range(0, len(order), self.size) for _ in range(self.repeat))
+        with closing(Ahead(self.shown.pick, islice(steps, start, None), depth=DEPTH)) as found:
             yield from found
 
     def batch(self, rows: Rows) -> Batch:
@@ -114,19 +115,18 @@ class StreamFeed(Feed):
         stream: where they come from.
         device: where they go.
         seed: of the run.
-        same: each epoch is the first one, for validation.
         repeat: visits of each batch.
     """
 
-    def __init__(self, stream: Stream, device: torch.device, seed: int, *, same: bool = False, repeat: int = 1) -> None:
-        self.stream, self.device, self.seed, self.same, self.repeat = stream, device, seed, same, repeat
+    def __init__(self, stream: Stream, device: torch.device, seed: int, repeat: int = 1) -> None:
+        self.stream, self.device, self.seed, self.repeat = stream, device, seed, repeat
         self.shown, self.size = stream.first(seed)
         self.prepare, self.rows = stream.prepare, None
         self.batches = None if stream.batches is None else stream.batches * repeat
 
     def visits(self, epoch: int, start: int) -> Generator[Rows]:
         past, visited = divmod(start, self.repeat)
-        with closing(self.stream.epoch(0 if self.same else epoch, self.seed, start=past, device=self.device)) as batches:
+        with closing(self.stream.epoch(epoch, self.seed, start=past, device=self.device)) as batches:
             for rows in batches:
                 for _ in range(visited, self.repeat):
                     yield rows
@@ -153,7 +153,7 @@ def feeds_of(data: object, training: Training, device: torch.device) -> dict[str
         learns = name == "training"
         repeat = training.repeat if learns else 1
         if isinstance(part, Stream):
-            found[name] = StreamFeed(part, device, training.seed, same=not learns, repeat=repeat)
+            found[name] = StreamFeed(part, device, training.seed, repeat)
         elif part is not None:
             n = len(part)
             order = partial(permutation, n, training.seed) if learns else partial(_in_order, n)
