@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from test_data_disk import D, N, Stopped, gaussian, grey, model, quiet, reading, same, settings
 from vaekit import Batch, NonFiniteError, Training
-from vaekit.data import Split, Stream, bernoulli
+from vaekit.data import FileRows, Split, Stream, bernoulli
 from vaekit.data.ahead import Ahead
 from vaekit.errors import InputError
 from vaekit.train import Interrupted
+from vaekit.train.feed import feeds_of
 from vaekit.train.run import permutation
 
 ROWS = torch.from_numpy(grey())
@@ -94,6 +95,19 @@ def test_the_same_batches_give_the_same_weights(ahead: int, compiled: bool) -> N
     assert [{k: v for k, v in row.items() if k.startswith("train")} for row in found.history] == train
     assert all("valid/bound" in row and "valid/active" in row for row in found.history)
     torch._dynamo.reset()
+
+
+def test_an_epoch_says_which_step_is_its_last(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", grey())
+    for data in (Split(ROWS), Split(FileRows(tmp_path / "x.npy")), Stream(shuffled()), Stream(lambda epoch: as_fit(epoch))):
+        feed = feeds_of(data, Training(batch_size=16, repeat=2), torch.device("cpu"))["training"]
+        assert (feed.size, feed.rows in (N, None), feed.batches in (10, None)) == (16, True, True)
+        for start in (0, 3, 9):
+            assert [last for _, last in feed.epoch(1, start)] == [False] * (9 - start) + [True]
+        firsts = [feed.batch(next(feed.epoch(1, start))[0]).x for start in (2, 3)]
+        assert torch.equal(*firsts)
+        feed.close()
+        assert not reading()
 
 
 class Noisy(Dataset[Tensor]):
