@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from test_train_resume import Stopping, data, model, quiet, rows, same, settings
 from vaekit import ELBO, Batch, Loss, NonFiniteError
+from vaekit.data import FileRows, Split, Stream, bernoulli, binarise, on_disk
 from vaekit.models.core import LatentModel
 from vaekit.objectives import Cosine
 from vaekit.train import Interrupted
+from vaekit.train.run import permutation
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -56,3 +60,17 @@ def test_the_callers_gpu_generator_is_untouched() -> None:
     before = torch.cuda.get_rng_state()
     quiet(model(), data(), training=settings(device="cuda", epochs=1))
     assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+def test_rows_from_a_file_and_batches_from_a_loader_reach_the_gpu(tmp_path: Path) -> None:
+    x = np.random.RandomState(0).randint(0, 256, (60, 6)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    rows, training = torch.from_numpy(x), settings(device="cuda")
+
+    def batches(epoch: int) -> Iterator[torch.Tensor]:
+        return (rows[index] for index in permutation(60, training.seed, epoch).split(training.batch_size))
+
+    held = binarise(on_disk(tmp_path / "x.npy")).test
+    sources = [Split(rows, prepare=bernoulli), Split(FileRows(tmp_path / "x.npy"), prepare=bernoulli)]
+    fitted = [quiet(model(), source, training=training) for source in [*sources, Stream(batches, prepare=bernoulli, valid=held)]]
+    assert same(fitted[0].model, fitted[1].model) and same(fitted[0].model, fitted[2].model)

@@ -23,7 +23,6 @@ from vaekit.dist import DiagGaussian
 from vaekit.evaluate import naive_log_likelihood
 from vaekit.models import VAE
 from vaekit.priors import StandardNormal
-from vaekit.types import Batch
 from vaekit.viz.figure import BLUE, GREEN, ORANGE, Figure, blank, put_legend, put_note, put_title, styled
 
 DATA, EXAMPLES, SIGNAL, INFLATED = 64, 20, 3.0, 1.2
@@ -88,7 +87,7 @@ def importance(vae: VAE, split: Split, samples: int, seed: int) -> tuple[Tensor,
     """Estimates of log p(x) and effective sample sizes, ``[N]`` each."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        x, w = Batch(split.x), Weights.empty(len(split))
+        x, w = split.pick(torch.arange(len(split))), Weights.empty(len(split))
         size = ROWS // len(split)
         for start in range(0, samples, size):
             w = w.update(vae.infer(x, min(size, samples - start)).log_w)

@@ -68,7 +68,7 @@ def endless(recipe: Recipe, steps: int) -> Recipe:
     def drawn() -> DataSet:
         found = images()
         rows = torch.zeros(1, *SHAPE, dtype=torch.uint8).expand(EVERY * recipe.training.batch_size, *SHAPE)
-        return DataSet(found.name, train=Split(rows, prepare=Draw(found.train.x)), test=found.test)
+        return DataSet(found.name, train=Split(rows, prepare=Draw(found.train.pick(torch.arange(len(found.train))).x)), test=found.test)
 
     return replace(recipe, data=drawn, training=replace(recipe.training, epochs=steps // EVERY))
 

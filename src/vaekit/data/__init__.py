@@ -1,8 +1,10 @@
-"""Data: arrays of your own and the published image sets, as `DataSet`s of uint8, bool or float rows in memory.
+"""Data: arrays of your own and the published image sets, as `DataSet`s of uint8, bool or float rows.
 
     from vaekit import data
     mnist = data.mnist_dynamic(valid=10_000)
     batch = mnist.train.batch(torch.randint(len(mnist.train), (128,)))
+
+Rows are in memory, or with `on_disk` in a file, for sets that do not fit; batches of a pipeline of your own are a `Stream`.
 
 Where the files come from: see `vaekit.data.fetch`.
 """
@@ -11,21 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vaekit.data.arrays import arrays, permutation
+from vaekit.data.arrays import arrays, on_disk, permutation
 from vaekit.data.binarise import bernoulli, binarise
 from vaekit.data.core import DataSet, Factor, Prepare, Split, to_float
 from vaekit.data.densities import energy, log_normaliser
+from vaekit.data.disk import FileRows
 from vaekit.data.images import cifar10, digits, frey_faces, omniglot, omniglot_drawers
 from vaekit.data.mnist import fashion_mnist, mnist_dynamic, mnist_grey, mnist_rounded, mnist_static
 from vaekit.data.sprites import dsprites, factor_values, sprites
+from vaekit.data.stream import Stream
 
 __all__ = [
     "DataSet",
     "Factor",
     "Split",
+    "FileRows",
+    "Stream",
     "Prepare",
     "to_float",
     "arrays",
+    "on_disk",
     "permutation",
     "bernoulli",
     "binarise",

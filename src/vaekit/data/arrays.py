@@ -1,7 +1,8 @@
-"""A data set from arrays in memory."""
+"""A data set from arrays, in memory or in files."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from vaekit.data.core import DataSet, Split
+from vaekit.data.disk import FileRows, plain
 from vaekit.errors import InputError
 
-__all__ = ["arrays", "last_rows", "permutation"]
+__all__ = ["arrays", "last_rows", "on_disk", "permutation"]
 
 
 def permutation(n: int, seed: int) -> Tensor:
@@ -26,7 +28,7 @@ def permutation(n: int, seed: int) -> Tensor:
     """
     if not 0 <= seed < 2**32:
         raise InputError(f"a split cannot be drawn with seed {seed}; give a seed from 0 to 4294967295")
-    return torch.from_numpy(np.random.RandomState(seed).permutation(n).astype(np.int64))
+    return torch.from_numpy(np.random.RandomState(seed).permutation(n).astype(np.int64, copy=False))
 
 
 def arrays(
@@ -39,7 +41,7 @@ def arrays(
     seed: int = 0,
     name: str = "arrays",
 ) -> DataSet:
-    """A data set from numpy arrays or tensors, with validation and test rows drawn at random or given.
+    """A data set from numpy arrays or tensors, with validation and test rows drawn at random or given; too large for memory: `on_disk`.
 
     Args:
         x: rows ``[N, *]``. The shape is kept as given: grey images need their channel axis, ``[N, 1, H, W]``. uint8 is an image in
@@ -58,15 +60,78 @@ def arrays(
     >>> len(data.train), len(data.valid), len(data.test), data.test.label
     (5, 2, 3, tensor([2, 8, 4]))
     """
-    rows = _split(x, "x", label=label, mask=mask)
+    held = {what: _split(size, what) if np.ndim(size) > 0 else size for what, size in (("test", test), ("valid", valid))}
+    return _divided(_split(x, "x", label=label, mask=mask), held, seed, name)
+
+
+def on_disk(
+    x: Path | str,
+    *,
+    label: npt.ArrayLike | Tensor | None = None,
+    mask: Path | str | None = None,
+    missing: bool = False,
+    valid: float | Path | str | npt.ArrayLike | Tensor = 0.1,
+    test: float | Path | str | npt.ArrayLike | Tensor = 0.1,
+    seed: int = 0,
+    name: str | None = None,
+) -> DataSet:
+    """A data set whose rows stay in a ``.npy`` file: `arrays` for what does not fit into memory.
+
+    A run gives the same weights, bit for bit, as with ``arrays(numpy.load(x), ...)``: the same rows are drawn for each split, and each
+    batch is read from the file when its turn comes (`vaekit.fit` reads ahead in a thread). In memory are 8 bytes a row for the split and 8
+    for the order of an epoch, and at most 256 MiB of the file. It must not change meanwhile: a run that sees that it did stops, and one
+    that is just copying rows from what is being cut off is ended by the system (a bus error); its checkpoints remain.
+
+    What `arrays` and `fit` look at in every row (that values are finite, and within the support of the likelihood; the checksum by which a
+    resumed run knows its data) is looked at in a sample here: all of a small file, else 64 MiB from its first row to its last, see
+    `FileRows.sample`. A NaN elsewhere stops the run at the step that meets it; a finite value outside of the support
+    elsewhere is trained on.
+
+    Args:
+        x: the file, as `numpy.save` writes it (`numpy.lib.format.open_memmap` for one that never was in memory): ``[N, *]`` in C order.
+        label: integers ``[N]``, in memory.
+        mask: a ``.npy`` file, bool ``[N, *]``, True where x is observed.
+        missing: a NaN is a missing entry. (In memory that needs not be said, because every value is looked at.)
+        valid, test, seed: as in `arrays`; a path is a file of rows to use instead.
+        name: of the data set; by default that of the file.
+
+    Raises InputError for a file that cannot be read row by row, and for what `arrays` refuses.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/x.npy", np.arange(20.0).reshape(10, 2))
+    ...     data = on_disk(f"{folder}/x.npy", valid=2, test=0.3)
+    >>> data.name, data.train, data.valid.batch(torch.tensor([0])).x
+    ('x', Split(5 rows of [2], float32, in a file), tensor([[18., 19.]]))
+    """
+    rows = FileRows(x)
+    if missing and mask is not None:
+        raise InputError("missing=True and a mask both say which entries are missing; give one of them")
+    seen = FileRows(mask) if mask is not None else rows.observed() if missing and rows.is_floating_point() else None
+    splits = Split(rows, label=None if label is None else _labels(label), mask=seen)
+    held = {what: _given(size, what, missing) for what, size in (("test", test), ("valid", valid))}
+    return _divided(splits, held, seed, Path(x).stem if name is None else name)
+
+
+def _given(size: Any, what: str, missing: bool) -> Any:
+    """An array of rows, or a file of them, as a split; an amount as it is."""
+    if isinstance(size, str | Path):
+        rows = FileRows(size)
+        return Split(rows, mask=rows.observed() if missing and rows.is_floating_point() else None)
+    return _split(size, what) if np.ndim(size) > 0 else size
+
+
+def _divided(rows: Split, wanted: dict[str, Any], seed: int, name: str) -> DataSet:
+    """Rows as a data set: "test" and "valid" are splits, or amounts that are drawn from the rows."""
     n = len(rows)
-    wanted = {"test": test, "valid": valid}
-    held = {split: _split(size, split) for split, size in wanted.items() if np.ndim(size) > 0}
+    held = {split: size for split, size in wanted.items() if isinstance(size, Split)}
     counts = {split: _count(size, n, split) for split, size in wanted.items() if split not in held}
     drawn = {split: count for split, count in counts.items() if count > 0}
     rest = n - sum(drawn.values())
     if "test" not in held and "test" not in drawn:
-        raise InputError(f"test={test!r} leaves no test rows; hold out at least one of the {n} rows, or give an array of test rows")
+        raise InputError(
+            f"test={wanted['test']!r} leaves no test rows; hold out at least one of the {n} rows, or give an array of test rows"
+        )
     if rest <= 0:
         raise InputError(f"{' and '.join(f'{k}={v}' for k, v in drawn.items())} rows leave none of {n} for training; hold out fewer")
     train = rows
@@ -114,16 +179,8 @@ def _split(x: Any, what: str, *, label: Any = None, mask: Any = None) -> Split:
 def _tensor(x: Any, what: str) -> Tensor:
     if isinstance(x, Tensor):
         rows = x.detach().clone()
-    else:
-        array = np.asarray(x)
-        if array.dtype.kind not in "buif":
-            raise InputError(f"{what} holds {array.dtype} values; give numbers or booleans (encode text and categories as numbers first)")
-        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-            array = array.astype(np.float64)
-        if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch can hardly compute with wider unsigned integers
-            array = array.astype(np.int64)
-        rows = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=True))
-    return rows.to(torch.float32) if rows.dtype == torch.float64 else rows
+        return rows.to(torch.float32) if rows.dtype == torch.float64 else rows
+    return plain(np.asarray(x), what, copy=True)
 
 
 def _labels(label: Any) -> Tensor:

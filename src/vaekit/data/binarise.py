@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vaekit import noise
-from vaekit.data.core import DataSet, Split, to_float
+from vaekit.data.core import CHUNK, DataSet, Split, to_float
 from vaekit.errors import InputError
 
 __all__ = ["bernoulli", "binarise"]
@@ -28,7 +28,8 @@ def binarise(data: DataSet, *, seed: int = 0) -> DataSet:
 
     The training split is drawn anew at every read, from torch's global generator. The test and validation splits are drawn once,
     so that evaluation is repeatable: pixel d is 1 where u_d < grey_d, with u from ``numpy.random.RandomState(seed)`` for the test
-    split and ``RandomState(seed + 1)`` for the validation split (numpy's frozen generator: the same bits in every version).
+    split and ``RandomState(seed + 1)`` for the validation split (numpy's frozen generator: the same bits in every version). Once drawn
+    they are in memory, a byte a pixel, where the training split may stay in a file.
 
     Raises InputError when values lie outside [0, 1] or the splits are already prepared otherwise.
 
@@ -55,13 +56,19 @@ def _check_grey(name: str, split: Split) -> None:
         raise InputError(f'"{name}" is already prepared by {split.prepare!r}; binarise the grey images')
     if split.mask is not None:
         raise InputError(f'"{name}" has missing pixels; a pixel without a value cannot be drawn, so binarise complete images')
-    low, high = (float(edge) for edge in to_float(torch.stack(split.x.aminmax())))
+    if split.x.dtype == torch.uint8:
+        return
+    ends = [torch.stack(split.pick(index).x.aminmax()) for index in split.glance()]
+    low, high = (float(edge) for edge in to_float(torch.stack(torch.cat(ends).aminmax())))
     if low < 0 or high > 1:
         raise InputError(f'"{name}" has pixels from {low:g} to {high:g}; a probability lies in [0, 1], so scale the images first')
 
 
 def _drawn_once(split: Split, seed: int) -> Split:
-    # float64 on the CPU: u < x / 255 must come out the same wherever it is computed
-    p = split.x.cpu().double() / (255 if split.x.dtype == torch.uint8 else 1)
-    u = torch.from_numpy(np.random.RandomState(seed).random_sample(tuple(p.shape)))
-    return Split((u < p).to(split.x.device), label=split.label)
+    draw = np.random.RandomState(seed)
+    found = torch.empty((len(split), *split.shape), dtype=torch.bool)
+    for index in torch.arange(len(split)).split(max(1, CHUNK // split.shape.numel())):
+        # float64 on the CPU: u < x / 255 must come out the same wherever it is computed
+        p = split.pick(index).x.cpu().double() / (255 if split.x.dtype == torch.uint8 else 1)
+        found[index[0] : index[-1] + 1] = torch.from_numpy(draw.random_sample(tuple(p.shape))) < p
+    return Split(found.to(split.x.device), label=split.label)

@@ -1,24 +1,28 @@
-"""Data in memory: a `Split` is N stored rows and the function that turns them into model input; a `DataSet` is two or three splits.
+"""A `Split` is N stored rows and the function that turns them into model input; a `DataSet` is two or three splits.
 
 Rows are kept in their stored form (bytes for images), which is four times smaller than float32, and become float32 batch by batch:
-``Split.batch`` is one ``index_select`` and one ``prepare``, on whichever device the rows lie.
+``Split.batch`` is one ``index_select`` and one ``prepare``, on whichever device the rows lie. Rows too many for memory stay in their
+file (`FileRows`, made by `vaekit.data.on_disk`) and are read batch by batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from vaekit.data.disk import FileRows
 from vaekit.errors import InputError, nearest
 from vaekit.types import Batch
 
-__all__ = ["Prepare", "Split", "DataSet", "Factor", "to_float"]
+__all__ = ["Prepare", "Rows", "Split", "DataSet", "Factor", "to_float"]
 
 Prepare = Callable[[Tensor], Tensor]  # stored rows [B, *] -> float32 model input [B, *]
+Rows = Tensor | FileRows  # [N, *], in memory or in a file
+CHUNK = 2**22  # values looked at at a time
 
 DTYPES = (
     *(torch.uint8, torch.bool),
@@ -41,7 +45,8 @@ class Split:
     """N rows of one split.
 
     Attributes:
-        x: stored rows ``[N, *]``: uint8, bool, a float or a signed integer dtype. Observed entries are finite in float32.
+        x: stored rows ``[N, *]``: uint8, bool, a float or a signed integer dtype. Observed entries are finite in float32; of rows in a
+            file that is looked at in the rows of their `sample`.
         label: int64 ``[N]``, or None.
         prepare: stored rows ``[B, *]`` -> float32 model input ``[B, *]``. A module-level function, so that a split can be pickled to
             worker processes. It may draw from torch's global random generator (dynamic binarisation does).
@@ -58,10 +63,10 @@ class Split:
     (torch.Size([2, 1, 2, 2]), torch.float32, tensor([2, 0]))
     """
 
-    x: Tensor
+    x: Rows
     label: Tensor | None = None
     prepare: Prepare = to_float
-    mask: Tensor | None = None
+    mask: Rows | None = None
 
     def __post_init__(self) -> None:
         x, label, mask = self.x, self.label, self.mask
@@ -75,14 +80,18 @@ class Split:
             raise InputError(f"labels are {_name(label)} {list(label.shape)}; {len(x)} rows need int64 [{len(x)}], one label a row")
         if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape):
             raise InputError(f"the mask is {_name(mask)} {list(mask.shape)}; it must be bool {list(x.shape)}, as the data")
-        if x.is_floating_point():
-            _check_finite(x, mask)
+        if isinstance(x, FileRows) and x.is_floating_point():
+            for index in self.glance():
+                _check_finite(x.read(index), None if mask is None else _picked(mask, index), index)
+        elif not isinstance(x, FileRows) and x.is_floating_point():
+            _check_finite(x, mask if mask is None or isinstance(mask, Tensor) else mask.read(torch.arange(len(x))))
 
     def __len__(self) -> int:
         return self.x.shape[0]
 
     def __repr__(self) -> str:
         extras = (", labelled" if self.label is not None else "") + (", with missing entries" if self.mask is not None else "")
+        extras += ", in a file" if isinstance(self.x, FileRows) else ""
         return f"{type(self).__name__}({len(self)} rows of {list(self.shape)}, {_name(self.x)}{extras})"
 
     @property
@@ -92,9 +101,22 @@ class Split:
 
     def batch(self, index: Tensor) -> Batch:
         """The rows ``index`` (int64 ``[B]``, in any order, repeats allowed), prepared: x float32 ``[B, *]``, with mask and index."""
-        index = index.to(self.x.device)
-        mask = None if self.mask is None else self.mask.index_select(0, index)
-        return Batch(self.prepare(self.x.index_select(0, index)), mask=mask, index=index)
+        return self.prepared(self.pick(index))
+
+    def pick(self, index: Tensor) -> Batch:
+        """The rows ``index`` as they are stored, with mask and index. Nothing is drawn, so that another thread may do it."""
+        mask = None if self.mask is None else _picked(self.mask, index)
+        return Batch(_picked(self.x, index), mask=mask, index=index.to(self.x.device))
+
+    def prepared(self, rows: Batch) -> Batch:
+        """Stored rows that were picked, as model input."""
+        return rows._replace(x=self.prepare(rows.x))
+
+    def glance(self, values: int = CHUNK) -> Iterator[Tensor]:
+        """The rows to look at before they are used, int64 ``[B]`` on the CPU, about so many values at a time: all of rows in memory, of
+        rows in a file their `FileRows.sample`."""
+        rows = self.x.sample() if isinstance(self.x, FileRows) else torch.arange(len(self))
+        return iter(rows.split(max(1, values // self.shape.numel())))
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on another device."""
@@ -110,20 +132,19 @@ class Split:
         if not 1 <= n <= len(self):
             raise InputError(f"cannot take the first {n} rows of {len(self)}; ask for 1 to {len(self)}")
         return Split(
-            self.x[:n],
+            _head(self.x, n),
             label=None if self.label is None else self.label[:n],
             prepare=self.prepare,
-            mask=None if self.mask is None else self.mask[:n],
+            mask=None if self.mask is None else _head(self.mask, n),
         )
 
     def take(self, index: Tensor) -> Split:
-        """The rows ``index`` (int64 ``[M]``), in that order (a copy)."""
-        index = index.to(self.x.device)
+        """The rows ``index`` (int64 ``[M]``), in that order: a copy, of rows in a file a view."""
         return Split(
-            self.x.index_select(0, index),
-            label=None if self.label is None else self.label.index_select(0, index),
+            _taken(self.x, index),
+            label=None if self.label is None else self.label.index_select(0, index.to(self.label.device)),
             prepare=self.prepare,
-            mask=None if self.mask is None else self.mask.index_select(0, index),
+            mask=None if self.mask is None else _taken(self.mask, index),
         )
 
 
@@ -193,11 +214,23 @@ class DataSet:
         return splits[name]
 
 
-def _name(x: Tensor) -> str:
+def _picked(rows: Rows, index: Tensor) -> Tensor:
+    return rows.read(index) if isinstance(rows, FileRows) else rows.index_select(0, index.to(rows.device))
+
+
+def _taken(rows: Rows, index: Tensor) -> Rows:
+    return rows.take(index) if isinstance(rows, FileRows) else _picked(rows, index)
+
+
+def _head(rows: Rows, n: int) -> Rows:
+    return rows.head(n) if isinstance(rows, FileRows) else rows[:n]
+
+
+def _name(x: Rows) -> str:
     return str(x.dtype).removeprefix("torch.")
 
 
-def _check_finite(x: Tensor, mask: Tensor | None) -> None:
+def _check_finite(x: Tensor, mask: Tensor | None, index: Tensor | None = None) -> None:
     # compared in float32, which is what the model will see: NaN, infinities and float64 values beyond 3.4e38 all fail
     fine = x.abs() <= torch.finfo(torch.float32).max
     if mask is not None:
@@ -206,5 +239,6 @@ def _check_finite(x: Tensor, mask: Tensor | None) -> None:
         row = int((~fine).flatten(1).any(1).nonzero()[0])
         count = int((~fine).sum())
         raise InputError(
-            f"{count} values are not finite in float32, the first in row {row}; correct them, or mark them missing with a mask"
+            f"{count} values are not finite in float32, the first in row {row if index is None else int(index[row])}; correct them, or "
+            "mark them missing with a mask"
         )

@@ -100,4 +100,4 @@ def _static(split: str, n: int) -> Tensor:
 
 
 def _rounded(split: Split) -> Split:
-    return Split(split.x >= 128, label=split.label)
+    return Split(split.pick(torch.arange(len(split))).x >= 128, label=split.label)

@@ -38,7 +38,7 @@ __all__ = [
     "try_objective",
 ]
 
-CHUNK = 2**24  # values looked at at a time: 64 MiB
+CHUNK = 2**22  # values looked at at a time: 16 MiB
 SAMPLES = 3  # of 2 rows: more than one of each, and not as many, or a mistake would broadcast
 
 
@@ -51,7 +51,9 @@ def splits_of(data: object) -> dict[str, Split]:
     if isinstance(data, Split):
         return {"training": data}
     if not isinstance(data, DataSet):
-        raise InputError(f"data is a {type(data).__name__}: make a data set of it with vaekit.data.arrays(...)")
+        raise InputError(
+            f"data is a {type(data).__name__}: make a data set of it with vaekit.data.arrays(...), or a vaekit.data.Stream of a loader"
+        )
     splits = {"training": data.train, "validation": data.valid, "test": data.test}
     return {name: split for name, split in splits.items() if split is not None}
 
@@ -100,7 +102,8 @@ def check_batches(model: nn.Module, rows: int, batch_size: int) -> None:
 
 
 def check_data(model: LatentModel, splits: Mapping[str, Split]) -> None:
-    """Every row of every split can be scored by p(x | z): the shapes agree and the values lie in its support.
+    """Every row of every split (of rows in a file, of their sample) can be scored by p(x | z): the shapes agree and the values lie in its
+    support.
 
     Draws from the global random generator. The model must be in evaluation mode.
 
@@ -128,8 +131,7 @@ def check_data(model: LatentModel, splits: Mapping[str, Split]) -> None:
 
 
 def _chunks(split: Split) -> Iterator[Batch]:
-    size = max(1, CHUNK // split.shape.numel())
-    return (split.batch(index) for index in torch.arange(len(split)).split(size))
+    return (split.batch(index) for index in split.glance(CHUNK))
 
 
 def _first(split: Split, n: int, like: Tensor) -> Batch:

@@ -12,12 +12,13 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Adam, AdamW, Optimizer
 
 from vaekit.compiling import Compiled, NotCompiledError
-from vaekit.data.core import Split
+from vaekit.data.core import Prepare
 from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.rates import Penalty
 from vaekit.train.checks import constant_from
+from vaekit.train.feed import Feed
 from vaekit.train.meter import summed, values_of
-from vaekit.train.ranks import Ranks
+from vaekit.train.ranks import Ranks, Rows, count
 from vaekit.train.settings import Training
 from vaekit.train.sharding import whole
 from vaekit.train.step import Step
@@ -42,9 +43,9 @@ def hooked(module: nn.Module) -> bool:
     return any(getattr(module, f"_{name}") for name in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks"))
 
 
-def known(module: nn.Module, split: Split) -> bool:
+def known(module: nn.Module, prepare: Prepare) -> bool:
     """Whether all that a step runs keeps what changes in tensors."""
-    parts = [split.prepare, *(type(m) for m in module.modules())]
+    parts = [prepare, *(type(m) for m in module.modules())]
     return all(_package(part) in KNOWN for part in parts) and not any(hooked(part) for part in module.modules())
 
 
@@ -56,9 +57,9 @@ class Sums(NamedTuple):
     rows: int
 
 
-def worth_compiling(training: Training, module: Step, device: torch.device, steps: int) -> bool:
-    """Whether a run of so many steps compiles them: ``Training.compile``, by default on a processor; where the objective promises it, and
-    the run is one process.
+def worth_compiling(training: Training, module: Step, device: torch.device, steps: int | None) -> bool:
+    """Whether a run of so many steps (None: nobody knows how many) compiles them: ``Training.compile``, by default on a processor; where
+    the objective promises it, and the run is one process.
 
     By default not where images are normalised by the batch: what becomes of that is slower than torch's own (measured on ResNet-18: two
     minutes to compile, and then 1.17 of the time).
@@ -68,11 +69,12 @@ def worth_compiling(training: Training, module: Step, device: torch.device, step
         return False
     if training.compile is not None:
         return training.compile
-    return device.type == "cpu" and steps >= COMPILE_FROM and not any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+    normalised = any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+    return device.type == "cpu" and (steps or 0) >= COMPILE_FROM and not normalised
 
 
 class Engine:
-    """``engine(index, step)`` takes the gradients of the surrogate's batch mean, ``engine.update()`` the optimiser's step.
+    """``engine(rows, step)`` takes the gradients of the surrogate's batch mean, ``engine.update()`` the optimiser's step.
 
     Compiled, both are one program, with the gathering of the rows, noise, clipping and sums: nothing in it waits for Python, and the
     weights have changed before anybody could look at the loss. (Of an optimiser other than Adam and AdamW the step stays apart.) A
@@ -84,9 +86,9 @@ class Engine:
         forward: the same, as Fabric runs it.
         fabric: for the backward pass of ``forward``.
         optimiser: as Fabric sees it; ``bare`` is torch's own.
-        split: the training rows, on the module's device.
+        feed: makes rows a batch; of rows in memory the gathering is part of the program, others are given to it.
         ranks: the processes, each of which takes its part of a batch.
-        training: batch size, precision and clipping.
+        training: precision and clipping.
         compiled: whether to compile.
         note: told once where compiling failed.
     """
@@ -98,49 +100,50 @@ class Engine:
         fabric: Any,
         optimiser: Any,
         bare: Optimizer,
-        split: Split,
+        feed: Feed,
         ranks: Ranks,
         training: Training,
         *,
         compiled: bool,
         note: Callable[[str], None],
     ) -> None:
-        self.module, self.forward, self.fabric, self.split, self.training = module, forward, fabric, split, training
+        self.module, self.forward, self.fabric, self.feed, self.training = module, forward, fabric, feed, training
         self.optimiser, self.bare, self.ranks = optimiser, bare, ranks
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.constant_from = constant_from(module.objective)
-        fixed = known(module, split)
+        fixed = known(module, feed.prepare)
         self.whole = Compiled(self._whole, differentiates=True, fixed=fixed, substitute=False, note=note) if compiled else None
         self.adam = InGraphAdam(bare, self.parameters) if compiled and InGraphAdam.suits(bare) else None
         self.updated = False
 
-    def __call__(self, index: Tensor, step: int, *, careful: bool) -> Sums:
+    def __call__(self, rows: Rows, step: int, *, careful: bool) -> Sums:
         """A step's sums.
 
         Args:
-            index: rows of the batch.
+            rows: of the batch, as the feed gives them.
             step: its number.
             careful: leave the weights alone until `update`.
         """
         self.updated = False
-        full = len(index) == self.training.batch_size
+        size = count(rows)
+        full = size == self.feed.size
         steady = self.constant_from is not None and step >= self.constant_from
         if self.whole is None or self.whole.failed or careful or not (full and steady):
-            return self._plain(index, step)
+            return self._plain(rows, step)
         moments = None if self.adam is None else self.adam.moments()
         if self.adam is not None and moments is None:
-            return self._plain(index, step)
+            return self._plain(rows, step)
         try:
-            names, total, grads = self.whole(index, moments)
+            names, total, grads = self.whole(rows, moments)
         except NotCompiledError:
-            return self._plain(index, step)
+            return self._plain(rows, step)
         if self.adam is None:
             for p, grad in zip(self.parameters, grads, strict=True):
                 p.grad = grad
         else:
             self.adam.count()
             self.updated = True
-        return Sums(names, total, len(index))
+        return Sums(names, total, size)
 
     def update(self) -> None:
         """The optimiser's step, where the program has not done it."""
@@ -149,9 +152,9 @@ class Engine:
             if self.adam is not None:
                 self.adam.seen = None  # the count of steps has gone on without it
 
-    def _plain(self, index: Tensor, step: int) -> Sums:
-        with self.ranks.share(index, step) as part:
-            loss = self.forward(self.split.batch(part.index), step)
+    def _plain(self, rows: Rows, step: int) -> Sums:
+        with self.ranks.share(rows, step) as part:
+            loss = self.forward(self.feed.batch(part.own), step)
         for p in self.parameters:
             p.grad = None
         self.fabric.backward(part.mean(loss.surrogate))
@@ -161,9 +164,10 @@ class Engine:
         names, total, _ = summed(values_of(loss, whole(norm)))
         return Sums(names, part.total(total), part.rows)
 
-    def _whole(self, index: Tensor, adam: Moments | None) -> tuple[tuple[str, ...], Tensor, tuple[Tensor | None, ...]]:
-        with torch.autocast(index.device.type, torch.bfloat16, enabled=self.training.precision == "bf16-mixed"):
-            loss = self.module(self.split.batch(index), self.constant_from or 0)
+    def _whole(self, rows: Rows, adam: Moments | None) -> tuple[tuple[str, ...], Tensor, tuple[Tensor | None, ...]]:
+        batch = self.feed.batch(rows)
+        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=self.training.precision == "bf16-mixed"):
+            loss = self.module(batch, self.constant_from or 0)
         grads = torch.autograd.grad(loss.surrogate.mean(), self.parameters, allow_unused=True)
         norm = torch.stack([grad.square().sum() for grad in grads if grad is not None]).sum().sqrt()
         if self.training.clip is not None:

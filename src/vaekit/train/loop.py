@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from vaekit.data.core import DataSet, Split
+from vaekit.data.stream import Stream
 from vaekit.errors import NonFiniteError
 from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel
@@ -29,14 +30,14 @@ from vaekit.train.checks import (
     check_warm_up,
     schedule_values,
     settled,
-    splits_of,
     try_objective,
 )
 from vaekit.train.collapse import active_units, warn_of_collapse
 from vaekit.train.ema import EMA
 from vaekit.train.engine import Engine, worth_compiling
 from vaekit.train.fabric import check_processes, connect
-from vaekit.train.identity import checksum, settings
+from vaekit.train.feed import Feed, feeds_of
+from vaekit.train.identity import settings
 from vaekit.train.keep import Buffers, channels_last, come_back, forms
 from vaekit.train.logs import CSV, Logger, TextLog, read_csv
 from vaekit.train.meter import Meter, named, summed, values_of
@@ -44,7 +45,7 @@ from vaekit.train.nonfinite import explain
 from vaekit.train.process import Interrupted, interruptible, locked
 from vaekit.train.progress import Clock, progress_for
 from vaekit.train.ranks import Alone, Ranks, Several
-from vaekit.train.run import Run, go_on, permutation
+from vaekit.train.run import Run, go_on
 from vaekit.train.settings import Training
 from vaekit.train.sharding import returned
 from vaekit.train.step import Step
@@ -81,7 +82,7 @@ class Fitted:
 
 def fit(
     model: LatentModel,
-    data: DataSet | Split,
+    data: DataSet | Split | Stream,
     *,
     objective: Objective | None = None,
     training: Training | None = None,
@@ -98,7 +99,7 @@ def fit(
     Args:
         model: any `LatentModel`; its weights as they are are the start.
         data: a data set (its validation split is evaluated after every epoch, in evaluation mode and with the same noise each time), or
-            a split to train on.
+            a split to train on, or a stream of batches (`vaekit.data.Stream`, which says what is exact then).
         objective: default ``ELBO()``.
         training: how; default ``Training()``.
         out: a folder for checkpoints, ``metrics.csv``, ``log.txt`` and at the end ``model.safetensors``; None keeps all in memory.
@@ -133,12 +134,14 @@ def fit(
     check_objective(objective)
     if training.devices > 1:
         check_divisible(model, objective)
-    present = splits_of(data)
-    rows = len(present["training"])
-    batches = -(-rows // training.batch_size) * training.repeat
+    feeds = feeds_of(data, training, device)
+    feed, present = feeds["training"], {name: part.shown for name, part in feeds.items()}
+    steps = None if feed.batches is None else training.epochs * feed.batches
     check_model(model, training.precision)
-    check_batches(model, rows, training.batch_size)
-    check_warm_up(objective, training.epochs * batches)
+    if feed.rows is not None:
+        check_batches(model, feed.rows, training.batch_size)
+    if steps is not None:
+        check_warm_up(objective, steps)
 
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
@@ -150,8 +153,8 @@ def fit(
         loss = try_objective(module.model, module.objective, present["training"])
         if training.patience is not None:
             check_bound(objective, loss, present.get("validation"))
-        identity = training.identity() | {"rows": rows} | settings(module.model, "model") | settings(module.objective, "objective")
-        identity |= {f"{name} data": checksum(split) for name, split in present.items() if name != "test"}
+        identity = training.identity() | {"rows": feed.rows} | settings(module.model, "model") | settings(module.objective, "objective")
+        identity |= {f"{name} data": part.identity() for name, part in feeds.items() if name != "test"}
         stack.callback(come_back, given, forms(given))
 
         if device.type == "cpu" and training.strategy != "fsdp":
@@ -184,16 +187,18 @@ def fit(
             logger.begin(run.at.step)
         ranks.tell(run.at.step)  # only now are the rows of later steps gone
         history = [] if folder is None else read_csv(folder / "metrics.csv")
-        train, valid = present["training"].to(device), present["validation"].to(device) if "validation" in present else None
+        valid = feeds.get("validation")
+        for part in feeds.values():
+            stack.callback(part.close)
 
         def note(text: str) -> None:
             for logger in loggers:
                 logger.note(text)
 
-        compiled = worth_compiling(training, given, device, training.epochs * batches)
+        compiled = worth_compiling(training, given, device, steps)
         together = f", {ranks.size} processes ({training.strategy}) with a part of each batch" if ranks.size > 1 else ""
         note(f"{training.precision} on {device}{together}, {'each full batch compiled into one program' if compiled else 'not compiled'}")
-        engine = Engine(module, forward, fabric, optimiser, bare, train, ranks, training, compiled=compiled, note=note)
+        engine = Engine(module, forward, fabric, optimiser, bare, feed, ranks, training, compiled=compiled, note=note)
         clock = Clock(60 * training.checkpoint_minutes)
         started = time.monotonic() - run.at.seconds
 
@@ -212,7 +217,7 @@ def fit(
             save()
         interval, kept = CHECK_EVERY["compiled" if compiled else device.type], Buffers(module)
         every = interval
-        bar = progress_for(epochs=training.epochs, steps=training.epochs * batches, start=run.at.step, show=progress and ranks.first)
+        bar = progress_for(epochs=training.epochs, steps=steps, start=run.at.step, show=progress and ranks.first)
         stack.callback(bar.close)
         bar_clock = Clock(bar.interval)
         stop = stack.enter_context(interruptible())
@@ -220,17 +225,14 @@ def fit(
         while run.at.epoch < training.epochs and not (training.patience and run.at.stale >= training.patience):
             module.train()
             good = run.snapshot() if every > 1 else None
-            order = permutation(rows, training.seed, run.at.epoch).to(device)
-            visits = [index for index in order.split(training.batch_size) for _ in range(training.repeat)]
-            for index in visits[run.at.batch :]:
+            for rows, last in feed.epoch(run.at.epoch, run.at.batch):
                 noise = {}
                 if good is None:
                     noise = ranks.noise()
                     kept.keep()
                 run.scale_rates(training.schedule(run.at.step))
-                run.meter.accumulate(*engine(index, run.at.step, careful=every == 1))
+                run.meter.accumulate(*engine(rows, run.at.step, careful=every == 1))
 
-                last = run.at.batch == batches - 1
                 look = last or (run.at.step + 1) % every == 0
                 asked, due = ranks.agree(stop.asked, store is not None and ranks.first and clock.due(), look=look)
                 look = look or asked or due
@@ -238,8 +240,8 @@ def fit(
                     if good is None:
                         ranks.restore(noise)
                         kept.put_back()
-                        with ranks.share(index, run.at.step, everything=True):
-                            what = explain(module, forward, train.batch(index), run.at.step)
+                        with ranks.share(rows, run.at.step, everything=True):
+                            what = explain(module, forward, feed.batch(rows), run.at.step)
                         kept.put_back()
                         where = f"step {run.at.step}, epoch {run.at.epoch + 1}"
                         raise NonFiniteError(f"{where}: {what}; the weights were not updated; {_kept(store)}")
@@ -289,22 +291,22 @@ def fit(
         return Fitted(model, history, run.at.step, run.at.best_step, run.at.seconds)
 
 
-def _validate(run: Run, forward: Callable[[Batch, int], Loss], split: Split, training: Training) -> dict[str, float]:
+def _validate(run: Run, forward: Callable[[Batch, int], Loss], feed: Feed, training: Training) -> dict[str, float]:
     """Means over a split in evaluation mode, with the average of the weights where there is one. Training's noise goes on as if nothing
     had been; validation's own is the same each time, so that two epochs differ by their weights alone."""
     averaged = nullcontext() if run.ema is None else run.ema.applied()
     with run.ranks.apart(training.seed), torch.no_grad(), averaged:
         run.module.eval()
         meter = Meter()
-        for index in torch.arange(len(split), device=run.device).split(training.batch_size):
-            with run.ranks.share(index) as part:
-                names, total, _ = summed(values_of(forward(split.batch(part.index), run.at.step)))
+        for rows, _ in feed.epoch(0):
+            with run.ranks.share(rows) as part:
+                names, total, _ = summed(values_of(forward(feed.batch(part.own), run.at.step)))
             meter.accumulate(names, part.total(total), part.rows)
         means = meter.means()
         if "bound" in means and run.at.step >= settled(run.module.objective):  # during a warm-up the bound is no aim yet
             run.judge(means["bound"], keep=training.patience is not None)
         with run.ranks.gathered(run.module):
-            return means | active_units(run.module.model, split)
+            return means | active_units(run.module.model, feed.shown)
 
 
 def _kept(store: Checkpoints | None) -> str:

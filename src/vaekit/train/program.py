@@ -172,9 +172,8 @@ class Program:
         self.held = [name for name, p in self.module.named_parameters() if not p.requires_grad]
         self.held += [name for name, _ in self.module.named_buffers()]
         self.constant_from = constant_from(module.objective)
-        self.whole = (
-            Compiled(self.run, differentiates=True, fixed=known(self.module, split), substitute=False, note=note) if compiled else None
-        )
+        fixed = known(self.module, split.prepare)
+        self.whole = Compiled(self.run, differentiates=True, fixed=fixed, substitute=False, note=note) if compiled else None
 
     def __call__(self, adam: InGraphAdam, held: list[Tensor], moments: Moments, index: Tensor, drawn: list[Tensor], step: int) -> Tensor:
         """One step: changes parameters, averages and buffers in place; the sums ``[M, n]``, float64, of what is logged.

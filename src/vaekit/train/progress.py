@@ -49,13 +49,13 @@ class Lines(Progress):
 
     interval = 30.0
 
-    def __init__(self, epochs: int, steps: int) -> None:
+    def __init__(self, epochs: int, steps: int | None) -> None:
         self.epochs = epochs
         self.steps = steps
 
     def refresh(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
         name = "bound" if "bound" in means else "surrogate"
-        self._print(f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  train/{name} {means[name]:.2f}")
+        self._print(f"epoch {epoch}/{self.epochs}  step {step}/{'?' if self.steps is None else self.steps}  train/{name} {means[name]:.2f}")
 
     def epoch(self, row: Mapping[str, float]) -> None:
         self._print(row_line(row, self.epochs))
@@ -72,7 +72,7 @@ class Bar(Progress):
 
     interval = 0.5
 
-    def __init__(self, epochs: int, steps: int, start: int) -> None:
+    def __init__(self, epochs: int, steps: int | None, start: int) -> None:
         from tqdm.auto import tqdm  # the widget in a notebook, text elsewhere
 
         self.epochs = epochs
@@ -97,8 +97,9 @@ class Bar(Progress):
             self.bar.close()
 
 
-def progress_for(*, epochs: int, steps: int, start: int, show: bool) -> Progress:
-    """The one that fits where stderr goes. ``steps`` is the whole run's, ``start`` how many a resumed run has behind it."""
+def progress_for(*, epochs: int, steps: int | None, start: int, show: bool) -> Progress:
+    """The one that fits where stderr goes. ``steps`` is the whole run's, None where nobody knows, ``start`` how many a
+    resumed run has behind it."""
     if not show or sys.stderr is None:
         return Silent()
     if "ipykernel" in sys.modules or sys.stderr.isatty():

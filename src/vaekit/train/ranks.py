@@ -23,8 +23,12 @@ from torch.distributed.fsdp import FSDPModule
 from vaekit import noise
 from vaekit.errors import LostRankError
 from vaekit.tensors import seed_noise
+from vaekit.types import Batch
 
-__all__ = ["Alone", "Part", "Ranks", "Several", "SharedNoise", "in_contact", "restore_noise"]
+__all__ = ["Alone", "Part", "Ranks", "Several", "Rows", "SharedNoise", "count", "in_contact", "restore_noise"]
+
+Rows = Tensor | Batch
+"""The rows of a step: their numbers, of a split in memory, or the stored rows themselves."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,13 @@ class Part:
     """The rows of a batch that are this process's.
 
     Attributes:
-        index: their numbers in the data.
+        own: their numbers in the data, or the rows themselves.
         rows: B, those of the whole batch.
         size: the number of processes.
         weight: 1; 0 for a process that has none of the rows and repeats another's, for a network wants at least one.
     """
 
-    index: Tensor
+    own: Rows
     rows: int
     size: int = 1
     weight: float = 1.0
@@ -70,11 +74,11 @@ class Ranks(abc.ABC):
         return self.number == 0
 
     @abc.abstractmethod
-    def share(self, index: Tensor, step: int | None = None, *, everything: bool = False) -> AbstractContextManager[Part]:
+    def share(self, rows: Rows, step: int | None = None, *, everything: bool = False) -> AbstractContextManager[Part]:
         """This process's part of a batch; inside, noise is that of its rows.
 
         Args:
-            index: the batch's rows.
+            rows: the batch's rows.
             step: the optimiser step; noise that no source is asked for (dropout's) is then a function of seed, process and step.
             everything: all rows, on each process, with all of their noise.
         """
@@ -121,8 +125,8 @@ class Alone(Ranks):
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def share(self, index: Tensor, step: int | None = None, *, everything: bool = False) -> AbstractContextManager[Part]:
-        return nullcontext(Part(index, len(index)))
+    def share(self, rows: Rows, step: int | None = None, *, everything: bool = False) -> AbstractContextManager[Part]:
+        return nullcontext(Part(rows, count(rows)))
 
     def agree(self, asked: bool, due: bool, *, look: bool) -> tuple[bool, bool]:
         return asked, due
@@ -190,17 +194,17 @@ class Several(Ranks):
         self.device, self.source, self._seed = device, SharedNoise(device), seed
 
     @contextmanager
-    def share(self, index: Tensor, step: int | None = None, *, everything: bool = False) -> Iterator[Part]:
-        rows = len(index)
-        start, stop = (0, rows) if everything else (rows * self.number // self.size, rows * (self.number + 1) // self.size)
+    def share(self, rows: Rows, step: int | None = None, *, everything: bool = False) -> Iterator[Part]:
+        n = count(rows)
+        start, stop = (0, n) if everything else (n * self.number // self.size, n * (self.number + 1) // self.size)
         weight = float(stop > start)
         if not weight:
             start, stop = 0, 1
         if step is not None:
             self._own(step)
-        self.source.rows = (rows, start, stop)
+        self.source.rows = (n, start, stop)
         try:
-            yield Part(index[start:stop], rows, self.size, weight)
+            yield Part(_cut(rows, start, stop), n, self.size, weight)
         finally:
             self.source.rows = None
 
@@ -256,6 +260,18 @@ class Several(Ranks):
         """Seed torch's global generators by process and key, so that they are never the same on two processes, and need no keeping."""
         words = np.random.SeedSequence((self._seed, self.number, *key)).generate_state(1, np.uint64)
         seed_noise(int(words[0]), self.device)
+
+
+def count(rows: Rows) -> int:
+    """How many they are."""
+    return rows.size if isinstance(rows, Batch) else len(rows)
+
+
+def _cut(rows: Rows, start: int, stop: int) -> Rows:
+    if isinstance(rows, Tensor):
+        return rows[start:stop]
+    c, mask, index = (None if t is None else t[start:stop] for t in rows[1:])
+    return Batch(rows.x[start:stop], c, mask, index)
 
 
 def restore_noise(noise: dict[str, Tensor], device: torch.device) -> None:

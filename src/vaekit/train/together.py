@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from vaekit.data.core import DataSet, Split
+from vaekit.data.disk import FileRows
 from vaekit.errors import InputError, NonFiniteError
 from vaekit.matmul import matching_matmul
 from vaekit.tensors import seed_noise
@@ -36,6 +37,7 @@ from vaekit.train.checks import (
 from vaekit.train.collapse import warn_of_collapse
 from vaekit.train.ema import EMA
 from vaekit.train.engine import worth_compiling
+from vaekit.train.feed import in_order
 from vaekit.train.files import DamagedError, read
 from vaekit.train.grouping import differing_weights
 from vaekit.train.identity import checksum, settings
@@ -99,6 +101,8 @@ def fit_together(
     """
     constants = differing_weights(cells)
     first, splits = cells[0], splits_of(data)
+    if any(isinstance(rows, FileRows) for split in splits.values() for rows in (split.x, split.mask)):
+        raise NotTogetherError("their rows stay in a file")
     training = first.training.resolved()
     device, rows = training.torch_device(), len(splits["training"])
     steps = training.epochs * -(-rows // training.batch_size) * training.repeat
@@ -172,9 +176,8 @@ class Tile:
             training = replace(cell.training, precision=self.training.precision)
             own = training.identity() | {"rows": self.rows} | settings(module.model, "model") | settings(module.objective, "objective")
             optimiser = training.build([p for p in module.parameters() if p.requires_grad])
-            member = Member(
-                replace(cell, training=training), Run(module, optimiser, None, self.device, own | identity, Alone(self.device)), None, []
-            )
+            run = Run(module, optimiser, None, self.device, own | identity, Alone(self.device))
+            member = Member(replace(cell, training=training), run, None, [])
             member.lost = NonFiniteError("it was lost before") if gone else None
             self.members.append(member)
         self.stack = Stack(self.members, program)
@@ -262,7 +265,9 @@ class Tile:
             row = {"epoch": run.at.epoch, "step": run.at.step} | named("train", run.meter.means())
             row |= {"train/lr": float(run.optimiser.param_groups[0]["lr"])} | schedule_values(member.cell.objective, run.at.step - 1)
             if valid is not None:
-                row |= named("valid", _validate(run, member.forward, valid, member.cell.training))
+                row |= named(
+                    "valid", _validate(run, member.forward, in_order(valid, self.device, self.training.batch_size), member.cell.training)
+                )
             row["seconds"] = time.monotonic() - self.started
             member.history.append(row)
             for logger in member.loggers:
