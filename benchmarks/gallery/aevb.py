@@ -47,12 +47,12 @@ def epochs(name: str, samples: float) -> int:
     return max(1, round(samples / ROWS[name] / (100 if quick else 1)))
 
 
-def choose(name: str) -> float:
+def choose(name: str, samples: int = FIRST) -> float:
     """The step size of the best training bound after the first samples."""
 
     def bound(lr: float) -> float:
         torch.manual_seed(0)
-        plan = PLANS[name](lr=lr, epochs=epochs(name, FIRST))
+        plan = PLANS[name](lr=lr, epochs=epochs(name, samples))
         try:
             fitted = fit(plan.model, plan.data().train, objective=plan.objective, training=plan.training, progress=False)
         except NonFiniteError:
