@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -28,16 +29,26 @@ from vaekit import IWAE, VAE, Conditional, Training, fit, heads, priors
 from vaekit.data import mnist_grey
 from vaekit.nn import Layer, mlp
 from vaekit.objectives import ELBO
+from vaekit.train import Fitted
+from vaekit.train.stack import Cell
+from vaekit.train.together import fit_together
 from vaekit.viz.figure import BLUE, GREY, ORANGE, blank, put_title, styled
 
-BASE = {"batch": 128, "width": 400, "latent": 20, "k": 1}
+BASE = {"batch": 128, "width": 400, "latent": 20, "k": 1, "models": 1}
 AXES: dict[str, tuple[int, ...]] = {
     "batch": (16, 32, 64, 128, 256, 512, 1024),
     "width": (50, 100, 200, 400, 800, 1600, 3200),
     "latent": (2, 5, 20, 80, 320, 1280),
     "k": (1, 2, 5, 10, 20, 50),
+    "models": (1, 2, 4, 8, 16),
 }
-NAMES = {"batch": "batch size", "width": "width of the hidden layers", "latent": "latent dimensions", "k": "samples K of the IWAE bound"}
+NAMES = {
+    "batch": "batch size",
+    "width": "width of the hidden layers",
+    "latent": "latent dimensions",
+    "k": "samples K of the IWAE bound",
+    "models": "models of a sweep",
+}
 STEPS = 60
 
 
@@ -57,11 +68,19 @@ def point(at: Mapping[str, int], epochs: int) -> dict[str, Any]:
     torch.manual_seed(0)
     train = mnist_grey().train
     rows = train.take(torch.arange(at["batch"] * STEPS) % len(train))
-    model, empty = vae(at["width"], at["latent"]), peak()
+    models, empty = [vae(at["width"], at["latent"]) for _ in range(at["models"])], peak()
     training = Training(epochs, at["batch"], precision="auto", compile=True)
     objective = ELBO() if at["k"] == 1 else IWAE(at["k"])
-    history = fit(model, rows, objective=objective, training=training, progress=False).history
-    return {"seconds": [(b - a) / STEPS for a, b in pairwise(row["seconds"] for row in history)], "memory": peak(), "empty": empty}
+    if len(models) == 1:
+        histories = [fit(models[0], rows, objective=objective, training=training, progress=False).history]
+    else:
+        cells = [Cell(model, ELBO(), replace(training, seed=seed)) for seed, model in enumerate(models)]
+        how: list[str] = []
+        ends = fit_together(cells, rows, note=how.append, progress=False).values()
+        histories = [end.history for end in ends if isinstance(end, Fitted)]
+        histories = histories if "one after another" in how[0] else histories[:1]  # at once, all have the same seconds
+    epochs_of = [[b["seconds"] - a["seconds"] for a, b in pairwise(history)] for history in histories]
+    return {"seconds": [sum(parts) / STEPS for parts in zip(*epochs_of, strict=True)], "memory": peak(), "empty": empty}
 
 
 def main() -> None:

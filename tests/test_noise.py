@@ -37,7 +37,7 @@ def batch_sizes(own: Own) -> Iterator[int]:
         yield shape[len(shape) - event_dim - 1]
 
 
-@pytest.mark.parametrize("name", POSTERIORS.keys() - ELSEWHERE | DISCRETE.keys())
+@pytest.mark.parametrize("name", sorted(POSTERIORS.keys() - ELSEWHERE | DISCRETE.keys()))
 def test_a_source_draws_the_noise_of_a_posterior(name: str) -> None:
     torch.manual_seed(0)
     q: nn.Module = POSTERIORS[name](6, 2) if name in POSTERIORS else DISCRETE[name].posterior(6)
@@ -53,7 +53,7 @@ def test_a_source_draws_the_noise_of_a_posterior(name: str) -> None:
     assert set(batch_sizes(own)) == {B} and len(own.asked) == 1
 
 
-@pytest.mark.parametrize("name", PRIORS.keys() - ELSEWHERE)
+@pytest.mark.parametrize("name", sorted(PRIORS.keys() - ELSEWHERE))
 def test_a_source_draws_the_noise_of_a_prior(name: str) -> None:
     torch.manual_seed(0)
     p = PRIORS[name](2)()
