@@ -159,8 +159,9 @@ def sweep_command(
     precision: Annotated[str | None, typer.Option(help="32-true, 64-true, bf16-mixed or auto; by default the recipe's.")] = None,
     at_once: Annotated[int | None, typer.Option(help="Models in one batched program; by default what is fastest.", min=1)] = None,
 ) -> None:
-    """Train a recipe with every combination of several values of its flags, and every seed.
+    """Train a recipe for several flag values and seeds.
 
+    A run for every combination of the values, and a table and a figure of their ends with errors over seeds.
     Values have commas between them, or of whole numbers first..last; values that have commas themselves have a slash between them.
     vaekit sweep RECIPE --help shows the recipe's own flags.
     """

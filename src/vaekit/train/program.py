@@ -186,7 +186,8 @@ class Program:
             drawn: noise, ``[M, ...]`` each.
             step: its number.
         """
-        steady = self.constant_from is not None and step >= self.constant_from
+        # a single run takes its first step as it comes, for there are no averages yet: in bfloat16 Adam would make rounding there visible
+        steady = self.constant_from is not None and step >= max(self.constant_from, 1)
         if self.whole is not None and not self.whole.failed and steady and index.shape[1] == self.training.batch_size:
             try:
                 return self.whole(adam, list(adam.parameters), held, moments, index, drawn, self.constant_from or 0)
