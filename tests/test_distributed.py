@@ -390,7 +390,7 @@ def test_settings_are_checked() -> None:
 def test_the_gradient_of_uneven_parts_is_that_of_the_whole_mean() -> None:
     values = torch.tensor([1.0, 2.0, 3.0, 4.0, 50.0])
     parts = [Part(torch.arange(n, m), 5, 3) for n, m in ((0, 1), (1, 3), (3, 5))]
-    assert sum(part.mean(values[part.index]) for part in parts) / 3 == values.mean()
+    assert sum(part.mean(values[part.own]) for part in parts) / 3 == values.mean()
     assert Part(torch.arange(1), 1, 2, weight=0.0).mean(values[:1]) == 0
 
 

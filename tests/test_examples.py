@@ -83,7 +83,7 @@ def _command(words: list[str], *, slow: bool, folder: Path) -> str:
     if not slow:
         done = _vaekit(arguments, folder)
         return "" if done.returncode == 0 else f"exit {done.returncode}\n{done.stdout}{done.stderr}"
-    subject = 2 if arguments[0] == "train" else 1  # the flags of train are those of its recipe
+    subject = 2 if arguments[0] in ("train", "sweep") else 1  # their flags are those of the recipe
     done = _vaekit([*arguments[:subject], "--help"], folder)
     if done.returncode != 0:
         return f"exit {done.returncode} of --help\n{done.stdout}{done.stderr}"

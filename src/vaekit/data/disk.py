@@ -208,7 +208,7 @@ class FileRows:
         """The rows to look at where looking at all would take too long: their numbers, int64, rising.
 
         All of up to 64 MiB, or 8192 rows from all over a file; of more 1024 runs of neighbouring rows, from the first to the last, or 8192
-        rows. It takes 0.3 s, and where the disk has to find each row a few; reading 20 GB takes minutes.
+        rows. It takes 0.3 s, and where the disk has to find each row a few; all of a large file would have to be read.
         """
         n, each = len(self), max(1, self.file.size)
         most = RUN * RUNS // each
