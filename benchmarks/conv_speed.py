@@ -44,10 +44,15 @@ RECIPES: dict[str, tuple[Callable[[], Recipe], int]] = {
 """Recipe and rows of an epoch."""
 
 
+def held(name: str = "VmRSS") -> float:
+    """The memory that this process holds, MiB; ``VmHWM``: the most that it has held."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:")]
+    return int(line.split()[1]) / 1024
+
+
 def peak() -> float:
     """The most memory that this process has held, MiB."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
+    return held("VmHWM")
 
 
 def ours(name: str, epochs: int, seed: int) -> tuple[list[float], float]:
@@ -62,7 +67,7 @@ def ours(name: str, epochs: int, seed: int) -> tuple[list[float], float]:
     training = replace(training, epochs=epochs, seed=seed, compile=compiled)
     if compiled:
         torch.compile(torch.square, options={"cpp.threads": 1})(torch.ones(2))  # brings in what compiling needs
-    libraries = peak()
+    libraries = held()
     with tempfile.TemporaryDirectory() as out:
         history = fit(recipe.model, data.train.head(rows), objective=recipe.objective, training=training, out=out, progress=False).history
     ends = [0.0] + [row["seconds"] for row in history]
@@ -78,7 +83,7 @@ def plain(name: str, epochs: int, seed: int) -> tuple[list[float], float]:
     model.train()
     lr = recipe.training.build(recipe.model.parameters()).param_groups[0]["lr"]
     optimiser = torch.optim.Adam(model.parameters(), lr=lr)
-    seconds, libraries = [], peak()
+    seconds, libraries = [], held()
     for epoch in range(epochs):
         start, total = time.perf_counter(), 0.0
         for index in permutation(rows, seed, epoch).split(recipe.training.batch_size):

@@ -2,8 +2,8 @@
 
 One thing changes at a time from the network of ``mnist:example`` (784-400-20, batch 128, one sample, one model; precision "auto",
 compiled). Each point is a process of its own that trains 60 steps an epoch; a point's time is the median over all epochs but the first,
-which compiles, its error half the distance between their quartiles; its memory is the most that the process has held, of which
-``memory_empty`` MiB were there before training. Several models are the seeds of one sweep.
+which compiles, its error half the distance between their quartiles; its memory is the most that the process has held, of which,
+with the data and one such network, ``memory_empty`` MiB were there before training. Several models are the seeds of one sweep.
 
 Run: python -m benchmarks.growth
 """
@@ -111,7 +111,8 @@ def main() -> None:
             memory.append(found["memory"])
             figures[f"{axis}_{value}_step"] = times[-1] | {"unit": "ms"}
             figures[f"{axis}_{value}_memory"] = {"value": found["memory"], "error": None, "unit": "MiB"}
-            figures["memory_empty"] = {"value": found["empty"], "error": None, "unit": "MiB"}
+            if BASE[axis] == value:
+                figures["memory_empty"] = {"value": found["empty"], "error": None, "unit": "MiB"}
             print(axis, value, times[-1], round(memory[-1]), flush=True)
         series(f"growth-{axis}", {axis: values, "ms": [t["value"] for t in times], "mib": memory})
         picture(f"growth-{axis}", drawn(axis, values, times, memory))

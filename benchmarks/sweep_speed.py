@@ -1,10 +1,11 @@
 """Ten seeds of ``mnist:example`` as one sweep, beside ten runs in turn: both through the command line, as a person runs them.
 
 Each round runs both sides, in an order that turns from round to round: A B, then B A. A side's figure is the wall time from its first
-process's start to its last one's end, compiling, checkpoints, logs and reading the data included. Besides: the processor time of each side,
-which other work on the machine disturbs less; the seconds of an epoch of one model once everything is compiled, from the runs' own
-metrics; and the largest difference between a cell's last training bound and its run's, which is what rounding has made of equal noise after
-so many steps (for float error as such see the tests, over a few steps).
+process's start to its last one's end, compiling, checkpoints, logs and reading the data included; programs come from torch's cache on disk
+in all processes but the very first. Besides: the processor time of each side, which other work on the machine disturbs less; the seconds of
+an epoch of one model once everything is compiled, from the runs' own metrics; and the largest difference between a cell's last training
+bound and its run's, which is what rounding has made of equal noise after so many steps (for float error as such see the tests, over a few
+steps).
 
 Run: python -m benchmarks.sweep_speed
 """
@@ -84,7 +85,7 @@ def bound_difference(runs: list[Path], others: list[Path]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="a few rows and seeds, one round, no record")

@@ -25,8 +25,10 @@ from vaekit.cli import main
 from vaekit.data import digits
 from vaekit.data.core import DataSet, Split
 from vaekit.errors import InputError
+from vaekit.launch import resume_line
 from vaekit.recipes.core import find, names
 from vaekit.recipes.flags import complete, describe, parse
+from vaekit.runs import open_run
 from vaekit.train import fit
 
 TABLE = """
@@ -225,6 +227,15 @@ def test_a_finished_run_resumes_to_itself(folder: Path) -> None:
     assert (folder / "run" / "model.safetensors").read_bytes() == before
 
 
+def test_the_same_words_resume_what_auto_has_meant(folder: Path) -> None:
+    words = ["train", "digits", "--epochs", "1", "--hidden", "8", "--precision", "auto", "--device", "cpu", "--out", "automatic"]
+    assert main(words) == 0
+    assert main([*words, "--resume"]) == 0
+    run = open_run(folder / "automatic")
+    assert run.config.precision in ("32-true", "bf16-mixed")
+    assert resume_line(run).endswith("--resume --device cpu"), "without it the run would go on on a GPU"
+
+
 def test_a_recipe_of_your_own_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = """
 from vaekit.recipes.core import Recipe
@@ -287,7 +298,7 @@ def test_tables_are_written_as_arrays(folder: Path, capsys: pytest.CaptureFixtur
     assert "run: vaekit evaluate table --trust" in page and "vaekit report table --trust" in page
     config = json.loads((folder / "table" / "run.json").read_text())
     assert config["precision"] == "bf16-mixed"  # the recipe's own
-    assert config["end"] == {"epochs": 2, "planned": 2, "best": config["end"]["best"]}
+    assert config["end"] == {"epochs": 2, "planned": 2, "best": config["end"]["best"], "kept": 2}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

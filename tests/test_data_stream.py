@@ -294,3 +294,14 @@ def test_batch_normalisation_and_one_row_alone() -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         quiet(vae, Stream([rows, rows[:1]]), training=settings())
     assert not reading()
+
+
+def test_a_loader_may_fill_the_same_memory_again() -> None:
+    def batches(epoch: int) -> Iterator[np.ndarray]:
+        rows = np.zeros((4, 2), "f4")
+        for number in range(9):
+            rows[:] = number
+            yield rows
+
+    stream = Stream(batches)
+    assert [float(batch.x[0, 0]) for batch in list(stream.epoch(0, 0))] == list(range(9))

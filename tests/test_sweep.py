@@ -26,6 +26,7 @@ from vaekit.objectives import Beta, FreeBits, Linear
 from vaekit.runs import open_run
 from vaekit.sweeps import rows
 from vaekit.train import Checkpoints, Fitted, read_csv
+from vaekit.train.alike import Comparison
 from vaekit.train.program import NotTogetherError
 from vaekit.train.stack import Cell
 from vaekit.train.together import fit_together
@@ -108,6 +109,76 @@ def test_each_model_is_the_one_that_it_would_be_alone(name: str, size: int | Non
                 {k: v for k, v in theirs.items() if k != "seconds"}, rel=1e-4
             )
     assert max(closeness([a], [b]) for a, b in zip(cells[1:], cells, strict=False)) > 1e-2, "cells differ from each other"
+
+
+def test_stacked_pictures_are_compiled_and_score_as_alone(tmp_path: Path) -> None:
+    """Of a large Bernoulli event a program has a derivative of its own, which cannot be vectorised over models."""
+
+    def cells() -> list[Cell]:
+        found = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            q, px = Conditional(nn.Linear(96, 4), heads.Gaussian(2)), Conditional(nn.Linear(2, 96), heads.Bernoulli(96))
+            model = VAE(priors.StandardNormal(2), q, px)
+            found.append(Cell(model, ELBO(), Training(2, BATCH, device="cpu", seed=seed, compile=True)))
+        return found
+
+    split = Split(torch.rand(64, 96, generator=torch.Generator().manual_seed(0)).round())
+    stacked, alone, notes = cells(), cells(), []
+    fit_together(stacked, split, size=3, note=notes.append, progress=False)
+    for cell in alone:
+        fit(cell.model, split, objective=cell.objective, training=replace(cell.training, compile=False), progress=False)
+    assert closeness(stacked, alone) < 2e-5
+    assert "compiled" in notes[0] and not any("not compiled" in note for note in notes), notes
+
+
+def standardised(x: Tensor) -> Tensor:
+    """By the batch: rows that are prepared with others' are others."""
+    return (x - x.mean(0)) / x.std(0)
+
+
+def test_a_batch_is_prepared_with_its_own_rows_alone() -> None:
+    split = Split(torch.rand(ROWS, D, generator=torch.Generator().manual_seed(1)), prepare=standardised)
+    stacked, alone = (grid(lambda beta: ELBO(penalty=Beta(beta)))[::4] for _ in range(2))
+    fit_together(stacked, split, size=3, progress=False)
+    for cell in alone:
+        fit(cell.model, split, objective=cell.objective, training=cell.training, progress=False)
+    assert closeness(stacked, alone) < 2e-5
+
+
+class Averaging(nn.Module):
+    """Puts a new tensor in the place of its buffer, or counts in a plain number."""
+
+    mean: Tensor
+
+    def __init__(self, counts: bool) -> None:
+        super().__init__()
+        self.counts, self.calls = counts, 0
+        self.register_buffer("mean", torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.counts:
+            self.calls += 1
+        else:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        return x
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_what_changes_out_of_sight_is_not_stacked(counts: bool) -> None:
+    cells = grid(lambda beta: ELBO(penalty=Beta(beta)), lambda: Averaging(counts))[:2]
+    with pytest.raises(NotTogetherError, match="plain attributes"):
+        fit_together(cells, data(), size=2, progress=False)
+
+
+def test_a_tie_on_either_side_is_a_difference() -> None:
+    def pair(tied: bool) -> nn.Module:
+        first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+        return nn.Sequential(first, first if tied else second)
+
+    assert Comparison().run(pair(False), pair(False)) is None and Comparison().run(pair(True), pair(True)) is None
+    assert Comparison().run(pair(True), pair(False)) is not None
+    assert Comparison().run(pair(False), pair(True)) is not None
 
 
 class Killed(BaseException):
@@ -275,7 +346,7 @@ def test_a_sweep_on_the_command_line(recipe: Path, capsys: pytest.CaptureFixture
     assert main(["evaluate", str(folder / "beta-4_seed-2"), "--trust", "--samples", "5"]) == 0
     runs = [open_run(folder / f"beta-4_seed-{seed}") for seed in (0, 1, 2)]
     assert [run.config.seed for run in runs] == [0, 1, 2] and {run.config.arguments["beta"] for run in runs} == {4.0}
-    assert runs[0].config.end == {"epochs": 2, "planned": 2, "best": 2} and runs[0].config.state == "finished"
+    assert runs[0].config.end == {"epochs": 2, "planned": 2, "best": 2, "kept": 2} and runs[0].config.state == "finished"
 
     with (folder / "table.csv").open() as file:
         table = list(csv.DictReader(file))

@@ -300,6 +300,41 @@ def test_two_runs_in_one_process_do_not_share_a_program() -> None:
         torch.testing.assert_close(a, b, rtol=2e-4, atol=1e-5)
 
 
+class Permuted(nn.Module):
+    """A weight that is used as its transpose: its gradient comes in another layout than it has itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 3, generator=torch.Generator().manual_seed(2)).mT.contiguous())
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.einsum("...i,io->...o", z, self.weight)
+
+
+def test_gradients_of_any_layout_meet_their_weights() -> None:
+    """amsgrad is no part of the program: torch's fused update, which walks raw memory, gets the gradients."""
+    found = []
+    for compiled in (False, True):
+        trained = model()
+        trained.likelihood.net = nn.Sequential(Permuted(), nn.ReLU(), nn.Linear(8, 12))
+        optimiser = partial(torch.optim.Adam, lr=1e-2, amsgrad=True)
+        found.append(quiet(trained, data(), training=Training(3, BATCH, optimiser=optimiser, compile=compiled)).model.state_dict())
+    for key, plain in found[0].items():
+        torch.testing.assert_close(found[1][key], plain, rtol=2e-4, atol=1e-5, msg=key)
+
+
+def test_a_hook_of_the_optimiser_is_called_at_every_step() -> None:
+    calls = []
+
+    def hooked(parameters: Any) -> torch.optim.Optimizer:
+        optimiser = torch.optim.Adam(parameters, 1e-2)
+        optimiser.register_step_post_hook(lambda *args: calls.append(1))
+        return optimiser
+
+    quiet(model(), data(), training=Training(2, BATCH, optimiser=hooked, compile=True))
+    assert len(calls) == 10
+
+
 def test_when_a_run_is_compiled() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert worth_compiling(Training(), Step(model(), ELBO()), cpu, COMPILE_FROM)

@@ -7,7 +7,8 @@ Compiling takes seconds, so whoever calls decides first whether the work ahead i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from types import FunctionType, MethodType
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -15,7 +16,10 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import torch
 from torch.fx import Graph
 
-__all__ = ["Compiled", "NotCompiledError"]
+__all__ = ["Compiled", "NotCompiledError", "stacked", "together"]
+
+stacked: list[object] = []
+"""Not empty while models are vectorised over (`together`): a function with a derivative of its own cannot be."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +27,16 @@ R = TypeVar("R")
 
 class NotCompiledError(Exception):
     """A function without a substitute could not be compiled, and has not run."""
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What runs inside is vectorised by `torch.vmap`."""
+    stacked.append(None)
+    try:
+        yield
+    finally:
+        stacked.pop()
 
 
 class Compiled(Generic[P, R]):

@@ -69,11 +69,13 @@ def train(
     function, rank = find(recipe), this_rank()
     resume = resume and (rank is None or out is None or Path(out, "run.json").is_file())
     if resume:
-        run = _continued(recipe, function, arguments or {}, out=out, seed=seed, precision=precision, compile=compile)
+        given = None if precision is None else Training(precision=precision, device=device or "auto").resolved().precision
+        run = _continued(recipe, function, arguments or {}, out=out, seed=seed, precision=given, compile=compile)
+        device = device or run.config.device or None
     else:
         seed = 1 if seed is None else seed
         config = Config(recipe, complete(function, arguments or {}), seed=seed, precision=precision or "", compile=compile)
-        config = replace(config, devices=devices or (1 if rank is None else rank.size), strategy=strategy or "ddp")
+        config = replace(config, device=device or "", devices=devices or (1 if rank is None else rank.size), strategy=strategy or "ddp")
         run = Run(Path(), replace(config, command=command_line(recipe, arguments or {}, config, out)))
     plan = build(function, run.config)
     precision = run.config.precision or plan.training.precision
@@ -115,7 +117,8 @@ def train(
                 shutil.rmtree(run.path, ignore_errors=True)
         raise
     best = next((int(row["epoch"]) for row in fitted.history if row["step"] == fitted.best_step), None)
-    return run.save(state="finished", end={"epochs": len(fitted.history), "planned": settings.epochs, "best": best})
+    kept = best if settings.patience is not None and best is not None else len(fitted.history)  # the epoch whose weights these are
+    return run.save(state="finished", end={"epochs": len(fitted.history), "planned": settings.epochs, "best": best, "kept": kept})
 
 
 def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> tuple[Run, Recipe]:
@@ -218,6 +221,7 @@ def resume_line(run: Run) -> str:
 
 
 def _together(config: Config) -> list[str]:
-    """The flags for several processes."""
-    words = ["--devices", str(config.devices)] if config.devices > 1 else []
+    """The flags for the device and for several processes."""
+    words = ["--device", config.device] if config.device else []
+    words += ["--devices", str(config.devices)] if config.devices > 1 else []
     return words + (["--strategy", config.strategy] if config.strategy != "ddp" else [])

@@ -44,6 +44,7 @@ class Config:
     seed: int
     precision: str
     compile: bool | None = None
+    device: str = ""  # asked for; empty for the recipe's
     devices: int = 1  # of the last start: a run may go on with others
     strategy: str = "ddp"
     format: int = FORMAT

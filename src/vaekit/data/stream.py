@@ -170,7 +170,9 @@ class Stream:
             raise InputError(f"{where} is {str(x.dtype)[6:]} {list(x.shape)}: give rows [B, *] of bytes, bools, floats or signed integers")
         if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape):
             raise InputError(f"the mask of {where} is {str(mask.dtype)[6:]} {list(mask.shape)}: it must be bool {list(x.shape)}, as x")
-        batch = Batch(x.detach().contiguous(), mask=None if mask is None else mask.contiguous())
+        # copies, for a loader may fill the same memory again; and what is made in the default dtype may be float64 while such a run is on
+        x = x.detach().to(torch.float32 if x.dtype == torch.float64 else x.dtype, memory_format=torch.contiguous_format, copy=True)
+        batch = Batch(x, mask=None if mask is None else mask.clone(memory_format=torch.contiguous_format))
         self._like = self._like or _like(batch)
         if _like(batch) != self._like:
             raise InputError(f"{where} has {_like(batch)} and the first one had {self._like}: all must be alike")

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
 from vaekit import noise
+from vaekit.compiling import stacked
 from vaekit.dist.core import SampleShape, is_discrete, log_prob_parts, sum_event
 
 __all__ = ["Bernoulli"]
@@ -82,7 +83,7 @@ class Bernoulli(Distribution):
         compiling = torch.compiler.is_compiling()
         if _worth_blocks(self.logits, value, self.event_shape.numel()):
             return (_log_prob_by_products if compiling else _log_prob_in_blocks)(self.logits, value, n)
-        if compiling and _worth_products(self.logits, value, self.event_shape.numel()):
+        if compiling and not stacked and _worth_products(self.logits, value, self.event_shape.numel()):
             products: Tensor = Products.apply(self.logits, value, n)
             return products
         return -sum_event(_nll(self.logits, value), n)

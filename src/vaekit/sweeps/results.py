@@ -147,11 +147,12 @@ def _end(run: Run) -> dict[str, float] | None:
     history, end = read_csv(run.path / "metrics.csv"), run.config.end or {}
     if not history:
         raise InputError(f"{run.path} has lost the rows of its metrics.csv: train it again")
-    stopped = end.get("best") is not None and end["epochs"] < end["planned"]  # then the weights are those of the best epoch
-    return next((row for row in history if row["epoch"] == end["best"]), history[-1]) if stopped else history[-1]
+    return next((row for row in history if row["epoch"] == end.get("kept")), history[-1])
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:
+    if not all(map(math.isfinite, values)):  # of which statistics would make a traceback
+        return math.nan, math.nan
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return statistics.fmean(values), error
 

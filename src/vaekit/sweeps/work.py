@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vaekit.data.core import DataSet
-from vaekit.errors import NonFiniteError
+from vaekit.errors import InputError, NonFiniteError
 from vaekit.files import explained, write_bytes, write_json
 from vaekit.launch import build, source_of, train
 from vaekit.recipes.core import Recipe, RecipeFunction, find
@@ -62,10 +65,12 @@ def sweep(
     else:
         plan = Plan(recipe, {name: tuple(values) for name, values in (arguments or {}).items()}, tuple(seeds or (1,)), device, precision)
         check(plan, function)
-        recipes = {
-            name: build(function, config) for name, config in configs(plan, function, Path()).items()
-        }  # refuses before anything is written
-        next(iter(recipes.values())).data()
+        Training(device=device or "auto").torch_device()
+        for number, config in enumerate(configs(plan, function, Path()).values()):  # refuses before anything is written
+            cell = build(function, config)
+            if number == 0:
+                with torch.random.fork_rng(devices=[]):
+                    cell.data()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         plan = replace(plan, command=sweep_line(plan, out), created=now, versions=versions())
         path = claim(plan.recipe, out=None if out is None else Path(out), root=Path("sweeps"))
@@ -145,12 +150,13 @@ class Work:
                 self.log.note(f"{names[number]}: {end}")
             else:
                 best = next((int(row["epoch"]) for row in end.history if row["step"] == end.best_step), None)
-                ends = {"epochs": len(end.history), "planned": group[names[number]].training.epochs, "best": best}
+                ends = {"epochs": len(end.history), "planned": group[names[number]].training.epochs, "best": best, "kept": len(end.history)}
                 run.save(state="finished", end=ends)
 
         def begin() -> None:
             for name, run in zip(names, runs, strict=True):
                 if run is None:
+                    shutil.rmtree(self.path / name, ignore_errors=True)  # of a start that was killed
                     config = replace(self.configs[name], precision=group[name].training.precision)
                     create(config, out=self.path / name, source=source_of(self.function))
 
@@ -173,19 +179,31 @@ class Work:
     def _alone(self, name: str, run: Run | None) -> None:
         """`vaekit.commands.train`; a cell that a group has lost goes on from its last checkpoint, to its end or to what is wrong."""
         config = self.configs[name]
+        if run is None:  # a start that was killed may have left a folder without its run.json
+            shutil.rmtree(self.path / name, ignore_errors=True)
         try:
-            train(
-                self.plan.recipe,
-                dict(config.arguments),
-                out=self.path / name,
-                resume=run is not None,
-                seed=config.seed,
-                device=self.plan.device,
-                precision=self.plan.precision,
-            )
+            with torch.random.fork_rng(devices=[]):  # data drawn from the global generator are the same for every cell
+                self._train(name, config, run)
         except NonFiniteError as error:
             open_run(self.path / name).save(state="failed", end={"error": str(error)})
             self.log.note(f"{name}: {error}")
+        except InputError as error:
+            if run is not None:
+                raise
+            # refused before it began, which leaves no folder behind; the other cells may be fine
+            create(config, out=self.path / name, source=source_of(self.function)).save(state="failed", end={"error": str(error)})
+            self.log.note(f"{name}: {error}")
+
+    def _train(self, name: str, config: Config, run: Run | None) -> None:
+        train(
+            self.plan.recipe,
+            dict(config.arguments),
+            out=self.path / name,
+            resume=run is not None,
+            seed=config.seed,
+            device=self.plan.device,
+            precision=self.plan.precision if run is None else None,  # a run knows what "auto" has meant for it
+        )
 
     def _training(self, recipe: Recipe, config: Config) -> Training:
         training = recipe.training
@@ -197,7 +215,8 @@ class Work:
         for known, data in self.sets:
             if difference(known, function) is None:
                 return data
-        self.sets.append((function, function()))
+        with torch.random.fork_rng(devices=[]):
+            self.sets.append((function, function()))
         return self.sets[-1][1]
 
     def _open(self, name: str) -> Run | None:

@@ -46,6 +46,7 @@ class Comparison:
     weights: bool = False
     constants: list[Place] = field(default_factory=list)
     partner: dict[int, int] = field(default_factory=dict)
+    reverse: dict[int, int] = field(default_factory=dict)
 
     def run(self, one: object, other: object, at: str = "") -> str | None:
         """The first difference, as a dotted path."""
@@ -55,14 +56,18 @@ class Comparison:
             return at or "the type"
         if id(one) in self.partner:  # seen before, or on its way: the same pair, or a tie that the other does not have
             return None if self.partner[id(one)] == id(other) else at
-        if isinstance(one, nn.Module | Tensor):
-            self.partner[id(one)] = id(other)
+        if isinstance(one, nn.Module | Tensor) and not self._paired(one, other):
+            return at
         if isinstance(one, nn.Module) and isinstance(other, nn.Module):
             return self._modules(one, other, at)
         if isinstance(one, Tensor) and isinstance(other, Tensor):
             same = one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
             return None if same else at
         return self._values(one, other, at)
+
+    def _paired(self, one: object, other: object) -> bool:
+        """Make them each other's partner, unless one of them has another."""
+        return self.partner.setdefault(id(one), id(other)) == id(other) and self.reverse.setdefault(id(other), id(one)) == id(one)
 
     def _modules(self, one: nn.Module, other: nn.Module, at: str) -> str | None:
         mine, theirs = vars(one), vars(other)
@@ -93,7 +98,7 @@ class Comparison:
             if t is None or u is None:
                 same = t is u
             else:
-                tied = self.partner.setdefault(id(t), id(u)) == id(u)
+                tied = self._paired(t, u)
                 same = tied and (t.shape, t.dtype, t.requires_grad, type(t)) == (u.shape, u.dtype, u.requires_grad, type(u))
             if not same:
                 return f"{at}.{name}" if at else name

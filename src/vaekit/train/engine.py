@@ -34,8 +34,9 @@ KNOWN = ("torch", "vaekit", "zuko")
 would freeze; so would a hook."""
 
 
-def _package(thing: object) -> str:
-    return str(getattr(thing, "__module__", "")).partition(".")[0]
+def familiar(thing: object) -> bool:
+    """Whether a class or a function is of a package whose habits are known."""
+    return str(getattr(thing, "__module__", "")).partition(".")[0] in KNOWN
 
 
 def hooked(module: nn.Module) -> bool:
@@ -46,7 +47,7 @@ def hooked(module: nn.Module) -> bool:
 def known(module: nn.Module, prepare: Prepare) -> bool:
     """Whether all that a step runs keeps what changes in tensors."""
     parts = [prepare, *(type(m) for m in module.modules())]
-    return all(_package(part) in KNOWN for part in parts) and not any(hooked(part) for part in module.modules())
+    return all(familiar(part) for part in parts) and not any(hooked(part) for part in module.modules())
 
 
 class Sums(NamedTuple):
@@ -83,9 +84,9 @@ class Engine:
 
     Args:
         module: model and objective, where they are trained.
-        forward: the same, as Fabric runs it.
-        fabric: for the backward pass of ``forward``.
-        optimiser: as Fabric sees it; ``bare`` is torch's own.
+        forward: the same, in the precision of the training.
+        fabric: for the backward pass of ``forward``: `OneDevice`, or Fabric.
+        optimiser: as that sees it; ``bare`` is torch's own.
         feed: makes rows a batch; of rows in memory the gathering is part of the program, others are given to it.
         ranks: the processes, each of which takes its part of a batch.
         training: precision and clipping.
@@ -139,7 +140,8 @@ class Engine:
             return self._plain(rows, step)
         if self.adam is None:
             for p, grad in zip(self.parameters, grads, strict=True):
-                p.grad = grad
+                # a program gives a gradient in any layout, and a fused update walks raw memory
+                p.grad = grad if grad is None or grad.stride() == p.stride() else torch.empty_like(p).copy_(grad)
         else:
             self.adam.count()
             self.updated = True
@@ -207,10 +209,12 @@ class InGraphAdam:
 
     @staticmethod
     def suits(optimiser: Optimizer) -> bool:
-        """Whether it is the plain method, with the same settings for all parameters."""
+        """Whether it is the plain method, with the same settings for all parameters and nobody who is called at a step."""
         if type(optimiser) not in (Adam, AdamW) or len(optimiser.param_groups) != 1:
             return False
         (group,) = optimiser.param_groups
+        if optimiser._optimizer_step_pre_hooks or optimiser._optimizer_step_post_hooks or "step" in vars(optimiser):
+            return False  # somebody wants to be called
         return not (group["amsgrad"] or group["maximize"] or group["differentiable"] or isinstance(group["lr"], Tensor))
 
     def moments(self) -> Moments | None:

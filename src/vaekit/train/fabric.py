@@ -38,7 +38,7 @@ class OneDevice:
         if self.precision == "64-true":
             return self._double(module.double())
         if self.precision == "bf16-mixed":
-            return torch.autocast(self.device.type, torch.bfloat16)(module.__call__)
+            return self._mixed(module)
         return module
 
     def setup_optimizers(self, optimiser: Optimizer) -> Optimizer:
@@ -48,6 +48,15 @@ class OneDevice:
     def backward(self, loss: Tensor) -> None:
         """Gradients."""
         loss.backward()
+
+    def _mixed(self, module: Step) -> Callable[[Batch, int], Loss]:
+        def forward(batch: Batch, step: int) -> Loss:
+            with torch.autocast(self.device.type, torch.bfloat16):
+                loss: Loss = module(batch, step)
+            # an objective of raw network outputs gives bfloat16, which means over a batch would round
+            return Loss(_single(loss.surrogate), _single(loss.bound), {name: _single(t) for name, t in loss.logs.items()})
+
+        return forward
 
     @staticmethod
     def _double(module: Step) -> Callable[[Batch, int], Loss]:
@@ -61,6 +70,10 @@ class OneDevice:
                 torch.set_default_dtype(before)
 
         return forward
+
+
+def _single(t: Any) -> Any:
+    return t.float() if isinstance(t, Tensor) and t.dtype == torch.bfloat16 else t
 
 
 def connect(training: Training, device: torch.device) -> Any:
@@ -106,7 +119,13 @@ def _join(rank: Rank, backend: str) -> None:
     store, number, size = next(rendezvous("env://", rank.number, rank.size))
     own = PrefixStore(f"vaekit/{rank.size}/{rank.attempt}", store)
     distributed.init_process_group(backend, store=own, rank=number, world_size=size)
-    atexit.register(distributed.destroy_process_group)  # its threads may not outlive the interpreter
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """The group's threads may not outlive the interpreter."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def check_processes(training: Training) -> None:

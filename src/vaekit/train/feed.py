@@ -87,11 +87,12 @@ class SplitFeed(Feed):
         self.shown, self.device, self.size, self.order, self.repeat = split, device, size, order, repeat
         self.rows, self.prepare = len(split), split.prepare
         self.batches = -(-len(split) // size) * repeat
+        self.moved = False
         self.on_disk = isinstance(split.x, FileRows) or isinstance(split.mask, FileRows)
 
     def visits(self, epoch: int, start: int) -> Generator[Rows]:
-        if self.shown.x.device != self.device:
-            self.shown = self.shown.to(self.device)
+        if not self.moved:
+            self.shown, self.moved = self.shown.to(self.device), True
         order = self.order(epoch)
         if not self.on_disk:
             yield from [index for index in order.to(self.device).split(self.size) for _ in range(self.repeat)][start:]

@@ -37,7 +37,7 @@ def explain(module: Step, forward: Callable[[Batch, int], Loss], batch: Batch, s
 
     Args:
         module: model and objective.
-        forward: the same, as Fabric has wrapped it.
+        forward: the same, in the precision of the training.
         batch: the step's batch.
         step: its number. The random generators must stand where they stood before its forward pass.
     """

@@ -20,12 +20,12 @@ from torch.func import functional_call, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from vaekit import noise
-from vaekit.compiling import Compiled, NotCompiledError
+from vaekit.compiling import Compiled, NotCompiledError, together
 from vaekit.data.core import Split
 from vaekit.objectives.schedules import Schedule
 from vaekit.train.alike import Place
 from vaekit.train.checks import constant_from
-from vaekit.train.engine import InGraphAdam, Moments, known
+from vaekit.train.engine import InGraphAdam, Moments, familiar, known
 from vaekit.train.meter import summed, values_of
 from vaekit.train.settings import Training
 from vaekit.train.step import Step
@@ -99,13 +99,16 @@ def recorded(module: Step, split: Split, training: Training, index: Tensor, step
     device = split.x.device
     source = Recording(torch.Generator(device).manual_seed(training.seed))
     parameters = [p for p in module.parameters() if p.requires_grad]
-    before = _generators(device)
+    before, buffers = _generators(device), {name: b.clone() for name, b in module.named_buffers()}
+    kept, plain = dict(buffers), _plain(module)
     with noise.drawn_by(source), autocast(training, device), FlopCounterMode(display=False) as flops:
         batch = split.batch(index)
         prepared = len(source.requests)
-        loss = functional_call(module, {name: b.clone() for name, b in module.named_buffers()}, (batch, step))
+        loss = functional_call(module, buffers, (batch, step))
     if not all(torch.equal(a, b) for a, b in zip(before, _generators(device), strict=True)):
         raise NotTogetherError("its noise is drawn by other means than vaekit.noise (dropout, a zuko flow, a choice among codes)")
+    if any(buffers.get(name) is not b for name, b in kept.items()) or _plain(module) != plain:
+        raise NotTogetherError("it keeps what changes in plain attributes, or puts new tensors in the place of its buffers")
     grads = torch.autograd.grad(loss.surrogate.mean(), parameters, allow_unused=True)
     names, _, _ = summed(values_of(loss, loss.surrogate.new_zeros(())))
     used = [g is not None for g in grads]
@@ -115,6 +118,11 @@ def recorded(module: Step, split: Split, training: Training, index: Tensor, step
 def autocast(training: Training, device: torch.device) -> Any:
     """The precision of a forward pass."""
     return torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16-mixed")
+
+
+def _plain(module: torch.nn.Module) -> list[dict[str, object]]:
+    """The numbers and texts that its parts hold."""
+    return [{k: v for k, v in vars(part).items() if isinstance(v, bool | int | float | str)} for part in module.modules()]
 
 
 def _generators(device: torch.device) -> list[Tensor]:
@@ -218,14 +226,31 @@ class Program:
         size = index.shape[1]
         return torch.cat([total[:, :1], (norm.detach().double() * size).unsqueeze(1), total[:, 1:]], 1)  # the order of `values_of`
 
+    def _batch(self, index: Tensor, drawn: list[Tensor]) -> Batch:
+        """The rows ``[M, B]`` as model input ``[M, B, *]``."""
+        if familiar(self.split.prepare):  # each row by itself: all at once
+            with noise.drawn_by(Replay([t.flatten(0, 1) for t in drawn])):
+                batch = self.split.batch(index.flatten())
+            x, *others = batch
+            return Batch(x.unflatten(0, index.shape), *(None if t is None else t.unflatten(0, index.shape) for t in others))
+        batches = []
+        for number, rows in enumerate(index):  # it may look at the others of its batch
+            with noise.drawn_by(Replay([t[number] for t in drawn])):
+                batches.append(self.split.batch(rows))
+
+        def stack(number: int) -> Tensor | None:
+            parts = [t for b in batches if isinstance(t := b[number], Tensor)]
+            return torch.stack(parts) if parts else None
+
+        return Batch(torch.stack([b.x for b in batches]), stack(1), stack(2), stack(3))
+
     def forward(self, parameters: list[Tensor], held: list[Tensor], index: Tensor, drawn: list[Tensor], step: int) -> tuple[Tensor, Tensor]:
         """Surrogates ``[M, B]``, and the sums ``[M, n]`` of what is logged but for the gradient's norm."""
 
         ahead = self.prepared
-        with noise.drawn_by(Replay([t.flatten(0, 1) for t in drawn[:ahead]])):  # all rows at once: each is prepared by itself
-            batch = self.split.batch(index.flatten())
+        batch = self._batch(index, drawn[:ahead])
         there = [number for number, t in enumerate(batch) if t is not None]
-        rows = [t.unflatten(0, index.shape) for t in batch if t is not None]
+        rows = [t for t in batch if t is not None]
 
         def one(parameters: list[Tensor], held: list[Tensor], rows: list[Tensor], drawn: list[Tensor]) -> tuple[Tensor, Tensor]:
             tensors = dict(zip([*self.trained, *self.held], [*parameters, *held], strict=True))
@@ -238,7 +263,8 @@ class Program:
 
         with autocast(self.training, index.device):
             if self.size > 1:
-                found: tuple[Tensor, Tensor] = vmap(one)(parameters, held, rows, drawn[ahead:])
+                with together():
+                    found: tuple[Tensor, Tensor] = vmap(one)(parameters, held, rows, drawn[ahead:])
                 return found
             # without a batched product in place of a plain one
             a, b, c, d = ([t.squeeze(0) for t in ts] for ts in (parameters, held, rows, drawn[ahead:]))

@@ -250,10 +250,13 @@ class Several(Ranks):
 
     @contextmanager
     def gathered(self, module: nn.Module) -> Iterator[None]:
-        if isinstance(module, FSDPModule):
-            module.unshard()
-        yield
-        if isinstance(module, FSDPModule):
+        if not isinstance(module, FSDPModule):
+            yield
+            return
+        module.unshard()
+        try:
+            yield
+        finally:
             module.reshard()
 
     def _own(self, *key: int) -> None:

@@ -18,9 +18,9 @@ from vaekit.torchrun import this_rank
 __all__ = ["PRECISIONS", "STRATEGIES", "Training"]
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "auto")
-"""What Fabric is asked for. float16 is not among them: its loss scaler skips steps with infinite gradients, which could then no longer
-be told from a model that has gone wrong; nor is pure bfloat16, which would round the data that the likelihood scores. "auto" is
-"bf16-mixed" where the device multiplies bfloat16 in hardware and "32-true" elsewhere."""
+"""What a run may ask for, by Fabric's names. float16 is not among them: its loss scaler skips steps with infinite gradients, which could
+then no longer be told from a model that has gone wrong; nor is pure bfloat16, which would round the data that the likelihood scores. "auto"
+is "bf16-mixed" where the device multiplies bfloat16 in hardware and "32-true" elsewhere."""
 
 STRATEGIES = ("ddp", "fsdp")
 
@@ -167,7 +167,7 @@ class Training:
             raise InputError(f"optimiser(parameters) gave a {type(optimiser).__name__} and no torch.optim.Optimizer")
         if type(optimiser) in FUSED and all(_dense(p) for group in optimiser.param_groups for p in group["params"]):
             for group in optimiser.param_groups:
-                if group.get("fused", False) is None and group.get("foreach") is None:
+                if group.get("fused", False) is None and group.get("foreach") is None and not group.get("differentiable"):
                     # one pass over memory for all of an update, where nobody asked for another way; it walks raw memory, so averages must
                     # be stored as their parameters are (`keep.as_parameters`)
                     group["fused"] = True

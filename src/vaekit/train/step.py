@@ -1,4 +1,4 @@
-"""The one module that Fabric, DDP and ``torch.compile`` see: model and objective behind one forward."""
+"""The one module that ``torch.compile``, and among several processes Fabric and DDP, see: model and objective behind one forward."""
 
 from __future__ import annotations
 

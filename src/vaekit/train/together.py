@@ -329,9 +329,9 @@ class Tile:
             self.stack.gather()
             return True
         if all(store.paths() for _, store in stores) and stores:
-            raise InputError(
-                f"the runs beside {stores[0][1].folder.parent} have no checkpoint of the same step: start again in a new folder"
-            )
+            raise NotTogetherError("they have no checkpoint of the same step")
+        if any(int(path.stem[5:]) > 0 for _, store in stores for path in store.paths()):
+            raise NotTogetherError("some of them have begun and others have not")
         return False  # killed before the first checkpoints stood
 
     def _finish(self, member: Member) -> Fitted:
