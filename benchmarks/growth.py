@@ -138,7 +138,7 @@ def drawn(axis: str, values: tuple[int, ...], times: list[dict[str, float]], mem
         panels[0].set_ylim(0.5 * min(t["value"] for t in times), None)
         panels[0].legend(loc="upper left")
         panels[1].plot(values, memory, color=ORANGE, marker="o")
-        panels[1].set(xscale="log", xlabel=NAMES[axis], ylabel="MiB at most", ylim=(0, None))
+        panels[1].set(xscale="log", xlabel=NAMES[axis], ylabel="MiB at most", ylim=(0, 1.1 * max(memory)))
     put_title(canvas, f"Cost of a step against {NAMES[axis]}")
     return canvas
 

@@ -85,7 +85,7 @@ def bound_difference(runs: list[Path], others: list[Path]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=5)  # of fewer, single runs do not compile
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="a few rows and seeds, one round, no record")
@@ -129,7 +129,7 @@ def main() -> None:
         return
     write(
         "sweep_speed/mnist-example",
-        command="python -m benchmarks.sweep_speed",
+        command=f"python -m benchmarks.sweep_speed --rounds {given.rounds} --epochs {given.epochs}",
         seed=list(range(given.seeds)),
         settings={name: getattr(given, name) for name in ("rounds", "epochs", "seeds", "threads")} | {"load_before": load},
         figures=figures,
