@@ -37,7 +37,7 @@ def test_the_pages_are_rendered_from_the_templates_and_the_records() -> None:
 
 
 def test_the_pictures_that_the_pages_show_are_there_and_no_others() -> None:
-    shown = {name for text in gallery.pages().values() for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)}
+    shown = {name for text in gallery.pages().values() for name in re.findall(r"!\[[^]]*\]\((?:gallery/)?([^)]+)\)", text)}
     assert shown == {path.name for path in PAGES.glob("*.png")}
 
 

@@ -179,6 +179,7 @@ def fit(
         if not ranks.first:
             loggers = []
 
+        stop = stack.enter_context(interruptible())  # before there is anything to see of the run
         run = Run(module, bare, EMA(module, training.ema) if training.ema else None, device, identity, ranks)
         ranks.seed(training.seed)
         resumed = go_on(run, store, resume)
@@ -220,7 +221,6 @@ def fit(
         bar = progress_for(epochs=training.epochs, steps=steps, start=run.at.step, show=progress and ranks.first)
         stack.callback(bar.close)
         bar_clock = Clock(bar.interval)
-        stop = stack.enter_context(interruptible())
 
         while run.at.epoch < training.epochs and not (training.patience and run.at.stale >= training.patience):
             module.train()
