@@ -131,7 +131,7 @@ class FileRows:
     """Rows ``[N, *]`` of a `NpyFile`, as a `Split` holds them in place of a tensor.
 
     Attributes:
-        shape, dtype: as a tensor of these rows would have them: float64 is read as float32.
+        dtype: as a tensor of these rows would have it: float64 is read as float32. So with the shape.
         device: where `read` puts rows.
 
     >>> import tempfile
