@@ -156,7 +156,7 @@ class Work:
         def begin() -> None:
             for name, run in zip(names, runs, strict=True):
                 if run is None:
-                    shutil.rmtree(self.path / name, ignore_errors=True)  # of a start that was killed
+                    self._clear(name)
                     config = replace(self.configs[name], precision=group[name].training.precision)
                     create(config, out=self.path / name, source=source_of(self.function))
 
@@ -179,8 +179,8 @@ class Work:
     def _alone(self, name: str, run: Run | None) -> None:
         """`vaekit.commands.train`; a cell that a group has lost goes on from its last checkpoint, to its end or to what is wrong."""
         config = self.configs[name]
-        if run is None:  # a start that was killed may have left a folder without its run.json
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        if run is None:
+            self._clear(name)
         try:
             with torch.random.fork_rng(devices=[]):  # data drawn from the global generator are the same for every cell
                 self._train(name, config, run)
@@ -218,6 +218,11 @@ class Work:
         with torch.random.fork_rng(devices=[]):
             self.sets.append((function, function()))
         return self.sets[-1][1]
+
+    def _clear(self, name: str) -> None:
+        """Remove what a start that was killed has left of a cell: a folder without its run.json. One that holds checkpoints stays."""
+        if not (self.path / name / "checkpoints").exists():
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _open(self, name: str) -> Run | None:
         return open_run(self.path / name) if (self.path / name / "run.json").is_file() else None
