@@ -37,6 +37,12 @@ def as_fit(epoch: int) -> Iterator[Tensor]:
     return (ROWS[index] for index in permutation(N, 5, epoch).split(16))
 
 
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loaders as fast as these would be run between the steps."""
+    monkeypatch.setattr(Stream, "WORTH", 0.0)
+
+
 # --- ahead -------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -174,12 +180,27 @@ def test_the_loader_draws_nothing_of_the_noise() -> None:
 
 
 def test_a_loader_that_draws_is_not_run_in_a_thread() -> None:
-    for loader, threads in ((shuffled(), 1), (DataLoader(Noisy(), batch_size=16), 0)):
+    small = DataLoader(TensorDataset(ROWS), batch_size=8, shuffle=True)
+    for loader, threads in ((small, 1), (DataLoader(Noisy(), batch_size=8), 0)):
         batches = Stream(loader, ahead=1).epoch(0, 0)
-        _ = [next(batches) for _ in range(3)]
+        _ = [next(batches) for _ in range(5)]
         assert len(reading()) == threads
         batches.close()
         assert not reading()
+
+
+def test_only_a_slow_loader_is_run_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def batches(seconds: float) -> Iterator[Tensor]:
+        for batch in ROWS.split(8):
+            time.sleep(seconds)
+            yield batch
+
+    monkeypatch.setattr(Stream, "WORTH", 0.05)
+    for seconds, threads in ((0.0, 0), (0.06, 1)):
+        found = Stream(lambda epoch, seconds=seconds: batches(seconds), ahead=1).epoch(0, 0)
+        first = [next(found) for _ in range(5)]
+        assert len(reading()) == threads
+        assert torch.equal(torch.cat([b.x for b in [*first, *found]]), ROWS)
 
 
 def test_other_data_are_not_gone_on_with(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import count, islice
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,8 @@ class Stream:
     `Batch`. Rows are as a `Split` holds them: bytes become x / 255. All batches have the same shape but for B, one dtype, and a mask all or
     none. ``Training.batch_size`` is the loader's business.
 
-    An epoch is one pass: the loader is run through, in a thread ``ahead`` batches ahead of the steps. Noise comes from torch's global
+    An epoch is one pass: the loader is run through, in a thread ``ahead`` batches ahead of the steps where it takes longer than `WORTH`
+    seconds for a batch (a faster one would lose more by the two threads' turns than the thread could gain). Noise comes from torch's global
     generator, so nothing in that thread may draw from it. A loader may when it begins and for its first batch, as a DataLoader does that
     shuffles: these are made between the steps, with the generator seeded by the run's seed and the epoch. One that draws for its second
     batch too (augmentation without worker processes) is run between the steps to its end, with a state of its own.
@@ -57,6 +60,7 @@ class Stream:
     """
 
     SHOWN = 1000
+    WORTH = 1e-3
 
     def __init__(
         self,
@@ -123,15 +127,20 @@ class Stream:
         def stored(item: tuple[int, Any]) -> Batch:
             return _brought(self._stored(item[1], item[0]), device)
 
+        recent: deque[float] = deque(maxlen=3)  # seconds; of the first batch, for which workers start, they do not count
         for number in count():
             apart.moved = False
+            begun = perf_counter()
             given = apart(lambda: next(loader, END))
             if given is END:
                 return
+            last = perf_counter() - begun
             yield stored((number, given))
-            if number == 1 and self.ahead > 0 and not apart.moved:
+            if number > 0:
+                recent.append(last)
+            if len(recent) == 3 and min(recent) > self.WORTH and self.ahead > 0 and not apart.moved:
                 break
-        with closing(Ahead(stored, enumerate(loader, 2), depth=self.ahead)) as rest:
+        with closing(Ahead(stored, enumerate(loader, number + 1), depth=self.ahead)) as rest:
             yield from rest
 
     def first(self, seed: int) -> tuple[Split, int]:
