@@ -66,7 +66,7 @@ def student(x: Any, loc: Any, log_scale: Any, df: Any) -> Any:
 KS, MEANS = (0, 1, 2, 7, 30, 1000, 20_000, 1_000_000), (1e-8, 1e-2, 1.0, 20.0, 999.0, 2e4, 1e6)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (f64, 1e-13)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 4e-6), (f64, 1e-14)])
 def test_counts_of_any_size_keep_their_digits(dtype: torch.dtype, tolerance: float) -> None:
     grid = [(float(k), math.log(mu)) for k, mu in product(KS, MEANS)]
     assert compared(partial(dist.Poisson, event_dim=0), poisson, grid, dtype) < tolerance
@@ -284,7 +284,7 @@ def test_support_of_columns_is_told_entry_by_entry() -> None:
     x = table_rows(4, torch.Generator().manual_seed(0))
     support = head(torch.zeros(4, head.features)).support
     assert support.check(x).all()
-    for column, wrong in ((0, 7.0), (1, math.inf), (2, 0.5), (6, -1.0), (8, 1.5), (9, 1.5), (11, 40.0)):
+    for column, wrong in ((0, 7.0), (1, math.nan), (2, 0.5), (6, -1.0), (8, 1.5), (9, 1.5), (11, 40.0)):
         broken = x.clone()
         broken[2, column] = wrong
         fine = support.base_constraint.check(broken)

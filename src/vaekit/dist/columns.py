@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from vaekit.dist.core import SampleShape, centre, log_prob_parts
+from vaekit.dist.core import SampleShape, centre, log_prob_observed, log_prob_parts
 
 __all__ = ["Columns", "EachColumn"]
 
@@ -93,7 +93,7 @@ class Columns(Distribution):
             return in_order([part.sample(sample_shape) for part in self.parts], self.order)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return log_prob_parts(self, value).sum(-1)
+        return _total(self, value, None)
 
 
 def in_order(values: list[Tensor], order: Tensor | None) -> Tensor:
@@ -103,6 +103,27 @@ def in_order(values: list[Tensor], order: Tensor | None) -> Tensor:
 
 @log_prob_parts.register
 def _(d: Columns, x: Tensor) -> Tensor:
-    own = [x] if d.order is None else [x.index_select(-1, index) for index in d.columns]
-    parts = in_order([log_prob_parts(part, mine) for part, mine in zip(d.parts, own, strict=True)], d.order)
+    parts = in_order([log_prob_parts(part, mine) for part, mine in zip(d.parts, _own(d, x), strict=True)], d.order)
     return parts if d.volume is None else parts + torch.addcmul(d.volume[0], d.volume[1], x)
+
+
+@log_prob_observed.register
+def _(d: Columns, x: Tensor, mask: Tensor | None) -> Tensor:
+    return _total(d, x if mask is None else torch.where(mask, x, torch.zeros_like(x)), mask)
+
+
+def _own(d: Columns, x: Tensor) -> list[Tensor]:
+    """Each group's columns of x."""
+    return [x] if d.order is None else [x.index_select(-1, index) for index in d.columns]
+
+
+def _total(d: Columns, x: Tensor, mask: Tensor | None) -> Tensor:
+    """The sum over the columns, group by group: joined first, all kinds would become one huge kernel, slow to compile and to run."""
+    seen = [None] * len(d.parts) if mask is None else _own(d, mask)
+    found = [_summed(log_prob_parts(part, mine), own) for part, mine, own in zip(d.parts, _own(d, x), seen, strict=True)]
+    total = torch.stack(found).sum(0)
+    return total if d.volume is None else total + _summed(torch.addcmul(d.volume[0], d.volume[1], x), mask)
+
+
+def _summed(parts: Tensor, mask: Tensor | None) -> Tensor:
+    return (parts if mask is None else torch.where(mask, parts, torch.zeros_like(parts))).sum(-1)

@@ -189,11 +189,11 @@ def _(d: NegativeBinomial, x: Tensor) -> Tensor:
     some = x > 0
     k = torch.where(some, x, torch.ones_like(x))
     r, log_k = d.log_r.exp(), k.log()
-    log_none = F.softplus(d.log_mean - d.log_r)  # log((r + mu) / r)
-    log_n_r = F.softplus(log_k - d.log_r)  # log((r + k) / r)
+    log_none = F.softplus(d.log_mean - d.log_r, threshold=40)  # log((r + mu) / r)
+    log_n_r = F.softplus(log_k - d.log_r, threshold=40)  # log((r + k) / r)
     # P(k) = r / (r + k) Binomial(r; r + k, r / (r + mu)): how far r and k lie from what is expected of r + k
     far_r = log_n_r - log_none
-    far_k = (d.log_mean - d.log_r) - (log_k - d.log_r) + far_r
+    far_k = d.log_mean - log_k + far_r
     constant = log_gamma_excess(r + k) - log_gamma_excess(r) - log_gamma_excess(k) - HALF_LOG_2PI - 0.5 * (log_k + log_n_r)
     inner = constant - r * exp_excess(far_r) - k * exp_excess(far_k)
     return torch.where(some, inner, -r * log_none)
