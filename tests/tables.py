@@ -52,6 +52,27 @@ def joined(*edges: float) -> Rule:
 JUMPS = joined(-14.0, -3.0, 0.0, 1.0, 4.0, 14.0)
 
 
+def sinh(reach: float, n: int) -> Rule:
+    """The trapezoid in t of x = sinh(t), for tails of a power."""
+    t, log_w = trapezoid(-reach, reach, n)
+    return t.sinh(), log_w + t.cosh().log()
+
+
+def exponential(low: float, high: float, n: int) -> Rule:
+    """The trapezoid in log x, for positive x."""
+    t, log_w = trapezoid(low, high, n)
+    return t.exp(), log_w + t
+
+
+COUNTS = counting(*range(500))
+
+
+def scaled(rule: Rule, scale: float, log: bool = False, loc: float = 0.0) -> Rule:
+    """A rule for u = (x - loc) / scale, or (log x - loc) / scale, with the weights that a density of x has."""
+    u, log_w = rule
+    return u, log_w + math.log(scale) + (loc + scale * u if log else 0)
+
+
 def levels(bins: int) -> Rule:
     return counting(*[k / (bins - 1) for k in range(bins)])
 
@@ -65,25 +86,35 @@ class Likelihood:
         rule: points of each entry.
         has_mean: ``mean`` is the exact mean.
         factorises: masks of observed entries can be applied.
+        rules: points of each entry of a vector, where they are not the same for all.
+        by_column: the last axis of the event is that of h too.
     """
 
     make: Callable[[], heads.Head]
     rule: Rule
     has_mean: bool = True
     factorises: bool = True
+    rules: tuple[Rule, ...] = ()
+    by_column: bool = True
 
     def data(self, n: int) -> Tensor:
         """n valid examples, ``[n, *event]`` float32, from torch's generator."""
-        values = self.rule[0]
-        values = values[values.abs() < 3].float()
-        return values[torch.randint(len(values), (n, *self.make().event_shape))]
+
+        def drawn(rule: Rule, *shape: int) -> Tensor:
+            values = rule[0][rule[0].abs() < 3].float()
+            return values[torch.randint(len(values), shape)]
+
+        if self.rules:
+            return torch.stack([drawn(rule, n) for rule in self.rules], -1)
+        return drawn(self.rule, n, *self.make().event_shape)
 
     def points(self) -> Rule:
         """All of the space: ``[N, *event]`` and log-weights ``[N]``, float64."""
         shape = self.make().event_shape
         n = shape.numel() if isinstance(shape, torch.Size) else int(torch.tensor(shape).prod())
-        x = torch.cartesian_prod(*[self.rule[0]] * n).reshape(-1, *shape)
-        log_w = torch.cartesian_prod(*[self.rule[1]] * n).reshape(-1, n).sum(-1)
+        rules = self.rules or (self.rule,) * n
+        x = torch.cartesian_prod(*[rule[0] for rule in rules]).reshape(-1, *shape)
+        log_w = torch.cartesian_prod(*[rule[1] for rule in rules]).reshape(-1, n).sum(-1)
         return x, log_w
 
     def conditional(self, inputs: int) -> Conditional:
@@ -110,6 +141,44 @@ LIKELIHOODS: dict[str, Likelihood] = {
     ),
     "discretised_mixture_colour": Likelihood(
         lambda: heads.DiscretisedLogisticMixture((3, 1, 2), components=2, bins=3), levels(3), has_mean=False
+    ),
+    "student": Likelihood(lambda: heads.StudentT((1, 2), df=20.0), sinh(8.0, 301)),
+    "log_normal": Likelihood(lambda: heads.LogNormal(2), exponential(-25.0, 25.0, 301)),
+    "poisson": Likelihood(lambda: heads.Poisson((1, 2)), counting(*range(80))),
+    "negative_binomial": Likelihood(lambda: heads.NegativeBinomial(2, r=2.0), COUNTS),
+    "zero_inflated_poisson": Likelihood(lambda: heads.ZeroInflatedPoisson(2), counting(*range(80))),
+    "zero_inflated_negative_binomial": Likelihood(lambda: heads.ZeroInflatedNegativeBinomial((1, 2), r=2.0), COUNTS),
+    "classes": Likelihood(
+        lambda: heads.Classes((2, 4, 3)),
+        counting(0, 1),
+        has_mean=False,
+        rules=tuple(counting(*range(c)) for c in (2, 4, 3)),
+        by_column=False,
+    ),
+    "ordinal": Likelihood(lambda: heads.Ordinal((4, 4)), counting(0, 1, 2, 3), has_mean=False),
+    "ordinal_binary": Likelihood(lambda: heads.Ordinal((2, 2)), counting(0, 1), has_mean=False),
+    "ordinal_ragged": Likelihood(
+        lambda: heads.Ordinal((2, 5, 3)), counting(0, 1), has_mean=False, rules=tuple(counting(*range(c)) for c in (2, 5, 3))
+    ),
+    "columns_of_numbers": Likelihood(
+        lambda: heads.Columns([heads.Column("gaussian", scale=4.0), heads.Column("gaussian", loc=0.5, scale=0.3, log=True)]),
+        REAL,
+        rules=(scaled(REAL, 4.0), scaled(REAL, 0.3, True, 0.5)),
+    ),
+    "columns": Likelihood(
+        lambda: heads.Columns(
+            [
+                heads.Column("ordinal", size=3),
+                heads.Column("gaussian", loc=1.0, scale=0.2, log=True),
+                heads.Column("bernoulli"),
+                heads.Column("categorical", size=3),
+                heads.Column("poisson"),
+            ]
+        ),
+        REAL,
+        has_mean=False,
+        rules=(counting(0, 1, 2), scaled(REAL, 0.2, True, 1.0), counting(0, 1), counting(0, 1, 2), counting(*range(50))),
+        by_column=False,
     ),
 }
 

@@ -20,8 +20,9 @@ from torch.distributions import Distribution, constraints, register_kl
 from vaekit.dist import closed_form_kl, describe, draw, log_prob_observed
 from vaekit.dist.core import SampleShape
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, plain_input
+from vaekit.models.core import LatentModel
 from vaekit.models.vae import VAE
+from vaekit.models.view import context_of, joined
 from vaekit.types import Batch
 
 try:
@@ -114,17 +115,18 @@ class PyroModel:
     name: str
 
     def __call__(self, batch: Batch) -> None:
-        plain_input(batch)  # refuses a context
+        c = context_of(self.vae.context, batch, None)
         _register(self.name, self.vae)
         with pyro.plate("examples", batch.size, dim=-1):
-            p = self.vae.prior()
+            p = self.vae.prior(c) if self.vae.conditional_prior else self.vae.prior()
             z = pyro.sample("z", Adapted(p))
             n = z.dim() - len(p.event_shape)
             if z.shape[n:] != p.event_shape:
                 raise InputError(
                     f"the guide's z has events {list(z.shape[n:])} and p(z) = {describe(p)} {list(p.event_shape)}: give both one"
                 )
-            px = self.vae.likelihood(z.reshape(-1, batch.size, *p.event_shape))  # [K, B, *]: a particle is a sample
+            z_k = z.reshape(-1, batch.size, *p.event_shape)  # [K, B, *]: a particle is a sample
+            px = self.vae.likelihood(z_k if c is None else joined(z_k, c, 2))
             pyro.sample("x", Adapted(px, batch_shape=z.shape[:n], observed=batch.mask), obs=batch.x)
 
 
@@ -138,7 +140,7 @@ class PyroGuide:
     def __call__(self, batch: Batch) -> None:
         _register(self.name, self.vae)
         with pyro.plate("examples", batch.size, dim=-1):
-            pyro.sample("z", Adapted(self.vae.posterior(plain_input(batch))))
+            pyro.sample("z", Adapted(self.vae.posterior(self.vae.view(batch))))
 
 
 class PyroPair(NamedTuple):

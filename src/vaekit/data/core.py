@@ -51,8 +51,10 @@ class Split:
         prepare: stored rows ``[B, *]`` -> float32 model input ``[B, *]``. A module-level function, so that a split can be pickled to
             worker processes. It may draw from torch's global random generator (dynamic binarisation does).
         mask: bool ``[N, *]`` as x, True where x is observed; None where all of it is.
+        c: float32 ``[N, C]``, the context that p(x | z, c) and q(z | x, c) are conditioned on (classes as one-hot columns, say), all of it
+            finite; None without one. It stays in memory where x lies in a file.
 
-    Raises InputError for no rows, a dtype without a float32 value, a label or mask of the wrong shape or dtype, and values that
+    Raises InputError for no rows, a dtype without a float32 value, a label, mask or context of the wrong shape or dtype, and values that
     are not finite in an observed place.
 
     >>> split = Split(torch.arange(12, dtype=torch.uint8).view(3, 1, 2, 2), label=torch.tensor([7, 8, 9]))
@@ -67,9 +69,10 @@ class Split:
     label: Tensor | None = None
     prepare: Prepare = to_float
     mask: Rows | None = None
+    c: Tensor | None = None
 
     def __post_init__(self) -> None:
-        x, label, mask = self.x, self.label, self.mask
+        x, label, mask, c = self.x, self.label, self.mask, self.c
         if x.dtype not in DTYPES:
             raise InputError(f"data of dtype {x.dtype} has no float32 value; give uint8, bool, a float or a signed integer dtype")
         if x.dim() < 2:
@@ -80,6 +83,13 @@ class Split:
             raise InputError(f"labels are {_name(label)} {list(label.shape)}; {len(x)} rows need int64 [{len(x)}], one label a row")
         if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape):
             raise InputError(f"the mask is {_name(mask)} {list(mask.shape)}; it must be bool {list(x.shape)}, as the data")
+        if c is not None and (c.dtype != torch.float32 or c.dim() != 2 or len(c) != len(x) or c.shape[1] < 1):
+            raise InputError(f"the context c is {_name(c)} {list(c.shape)}; {len(x)} rows need float32 [{len(x)}, C]")
+        if c is not None and not bool(c.isfinite().all()):
+            row = int((~c.isfinite()).any(1).nonzero()[0])
+            raise InputError(
+                f"the context c of row {row} is not finite; what is conditioned on must be known: leave out the row or the column"
+            )
         if isinstance(x, FileRows) and x.is_floating_point():
             for index in self.glance():
                 _check_finite(x.read(index), None if mask is None else _picked(mask, index), index)
@@ -91,6 +101,7 @@ class Split:
 
     def __repr__(self) -> str:
         extras = (", labelled" if self.label is not None else "") + (", with missing entries" if self.mask is not None else "")
+        extras += f", with a context of {self.c.shape[1]}" if self.c is not None else ""
         extras += ", in a file" if isinstance(self.x, FileRows) else ""
         return f"{type(self).__name__}({len(self)} rows of {list(self.shape)}, {_name(self.x)}{extras})"
 
@@ -100,13 +111,14 @@ class Split:
         return self.x.shape[1:]
 
     def batch(self, index: Tensor) -> Batch:
-        """The rows ``index`` (int64 ``[B]``, in any order, repeats allowed), prepared: x float32 ``[B, *]``, with mask and index."""
+        """The rows ``index`` (int64 ``[B]``, in any order, repeats allowed), prepared: x float32 ``[B, *]``, with c, mask and index."""
         return self.prepared(self.pick(index))
 
     def pick(self, index: Tensor) -> Batch:
-        """The rows ``index`` as they are stored, with mask and index. Nothing is drawn, so that another thread may do it."""
+        """The rows ``index`` as they are stored, with context, mask and index. Nothing is drawn, so that another thread may do it."""
         mask = None if self.mask is None else _picked(self.mask, index)
-        return Batch(_picked(self.x, index), mask=mask, index=index.to(self.x.device))
+        c = None if self.c is None else _picked(self.c, index)
+        return Batch(_picked(self.x, index), c, mask, index.to(self.x.device))
 
     def prepared(self, rows: Batch) -> Batch:
         """Stored rows that were picked, as model input."""
@@ -125,6 +137,7 @@ class Split:
             label=None if self.label is None else self.label.to(device),
             prepare=self.prepare,
             mask=None if self.mask is None else self.mask.to(device),
+            c=None if self.c is None else self.c.to(device),
         )
 
     def head(self, n: int) -> Split:
@@ -136,6 +149,7 @@ class Split:
             label=None if self.label is None else self.label[:n],
             prepare=self.prepare,
             mask=None if self.mask is None else _head(self.mask, n),
+            c=None if self.c is None else self.c[:n],
         )
 
     def take(self, index: Tensor) -> Split:
@@ -145,6 +159,7 @@ class Split:
             label=None if self.label is None else self.label.index_select(0, index.to(self.label.device)),
             prepare=self.prepare,
             mask=None if self.mask is None else _taken(self.mask, index),
+            c=None if self.c is None else _picked(self.c, index),
         )
 
 
@@ -182,6 +197,9 @@ class DataSet:
         for name, split in self._splits().items():
             if split.shape != self.train.shape:
                 raise InputError(f'"{self.name}": {name} rows have shape {list(split.shape)}, train rows {list(self.train.shape)}')
+            widths = [0 if s.c is None else s.c.shape[1] for s in (split, self.train)]
+            if widths[0] != widths[1]:
+                raise InputError(f'"{self.name}": {name} rows have a context of {widths[0]} numbers, train rows one of {widths[1]}')
             if self.factors and (split.label is None or int(split.label.min()) < 0 or int(split.label.max()) >= combinations):
                 raise InputError(
                     f'"{self.name}": {len(self.factors)} factors have {combinations} combinations, and the {name} rows need labels from 0 '

@@ -2,9 +2,11 @@
 
 from vaekit.dist.bernoulli import Bernoulli
 from vaekit.dist.categorical import Categorical
+from vaekit.dist.columns import Columns
 from vaekit.dist.contaminated import ContaminatedGaussian
 from vaekit.dist.continuous_bernoulli import ContinuousBernoulli
 from vaekit.dist.core import centre, closed_form_kl, describe, draw, has_density, is_discrete, log_prob_observed, log_prob_parts, tempered
+from vaekit.dist.counts import NegativeBinomial, Poisson, ZeroInflated
 from vaekit.dist.discretised import DiscretisedLogistic, DiscretisedLogisticMixture, Grid
 from vaekit.dist.flow import Flow, Invertible, Transform
 from vaekit.dist.gaussian import DiagGaussian, full_gaussian, gaussian_kl_parts
@@ -12,6 +14,7 @@ from vaekit.dist.mixture import Mixture
 from vaekit.dist.one_hot import OneHot
 from vaekit.dist.optimal import OptimalGaussian
 from vaekit.dist.point import Point
+from vaekit.dist.positive import LogNormal, StudentT
 from vaekit.dist.quantised import Certain, Quantised
 from vaekit.dist.relaxed import BinConcrete, Concrete, relaxed
 from vaekit.dist.transforms import Householder, Planar, Radial, Reversal, Sylvester, Triangular, orthonormal
@@ -21,6 +24,7 @@ __all__ = [
     "BinConcrete",
     "Categorical",
     "Certain",
+    "Columns",
     "Concrete",
     "ContaminatedGaussian",
     "ContinuousBernoulli",
@@ -31,17 +35,22 @@ __all__ = [
     "Grid",
     "Householder",
     "Invertible",
+    "LogNormal",
     "Mixture",
+    "NegativeBinomial",
     "OneHot",
     "OptimalGaussian",
     "Planar",
     "Point",
+    "Poisson",
     "Quantised",
     "Radial",
     "Reversal",
+    "StudentT",
     "Sylvester",
     "Transform",
     "Triangular",
+    "ZeroInflated",
     "centre",
     "closed_form_kl",
     "describe",

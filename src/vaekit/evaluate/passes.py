@@ -40,4 +40,5 @@ def batches(split: Split, size: int, device: torch.device, *, dtype: torch.dtype
     """The split in order, ``size`` examples at a time; ``dtype``, see `dtype_of`, is that of x where x is floating."""
     for rows in torch.arange(len(split)).split(size):
         batch = split.batch(rows).to(device)
-        yield batch._replace(x=batch.x.to(dtype)) if batch.x.is_floating_point() else batch
+        c = None if batch.c is None else batch.c.to(dtype)
+        yield batch._replace(x=batch.x.to(dtype), c=c) if batch.x.is_floating_point() else batch

@@ -1,36 +1,48 @@
 """From a network's numbers to a distribution. See `vaekit.heads.core`.
 
-============================  ======================================================  =======================
-Head                          x                                                       numbers per example
-============================  ======================================================  =======================
-`Bernoulli`                   binary; grey in [0, 1] by its expected log-mass         D
-`ContinuousBernoulli`         grey in [0, 1]                                          D
-`Gaussian`                    real; mean and variance per entry                       2 D
-`GaussianFixed`               real; one variance, given                               D
-`GaussianShared`              real; one variance, learned                             D
-`GaussianOptimal`             real; one variance, the best for each batch             D
-`GaussianContaminated`        [0, 1]; mean from the network, the rest per entry       D
-`FullGaussian`                real vector, full covariance                            2 D + D (D - 1) / 2
-`MixtureGaussian`             real vector, C components                               C (1 + 2 D)
-`Planar`                      real vector, T planar flows                             2 D + T (2 D + 1)
-`Radial`                      real vector, T radial flows                             2 D + T (D + 2)
-`Householder`                 real vector, T reflections                              2 D + T D
-`OrthogonalSylvester`         real vector, T flows in M directions each               2 D + T M (D + M + 2)
-`HouseholderSylvester`        real vector, T flows, H reflections each                2 D + T D (H + D + 2)
-`TriangularSylvester`         real vector, T flows                                    2 D + T D (D + 2)
-`IAF`                         real vector, C numbers that every step sees             2 D + C
-`Point`                       a point, no density: the encoder of an autoencoder          D
-`Quantised`                   code vectors of a quantiser: a VQ-VAE's encoder            D
-`Categorical`                 class numbers                                           C D
-`OneHot`                      latents: N classes as one-hot vectors                   C N
-`DiscretisedLogistic`         grey levels                                             2 D
-`DiscretisedLogisticMixture`  pixels of C channels, M components                      M (1 + 2 C + C (C - 1) / 2) H W
-============================  ======================================================  =======================
+==============================  ======================================================  =======================
+Head                            x                                                       numbers per example
+==============================  ======================================================  =======================
+`Bernoulli`                     binary; grey in [0, 1] by its expected log-mass         D
+`ContinuousBernoulli`           grey in [0, 1]                                          D
+`Gaussian`                      real; mean and variance per entry                       2 D
+`GaussianFixed`                 real; one variance, given                               D
+`GaussianShared`                real; one variance, learned                             D
+`GaussianOptimal`               real; one variance, the best for each batch             D
+`GaussianContaminated`          [0, 1]; mean from the network, the rest per entry       D
+`FullGaussian`                  real vector, full covariance                            2 D + D (D - 1) / 2
+`MixtureGaussian`               real vector, C components                               C (1 + 2 D)
+`Planar`                        real vector, T planar flows                             2 D + T (2 D + 1)
+`Radial`                        real vector, T radial flows                             2 D + T (D + 2)
+`Householder`                   real vector, T reflections                              2 D + T D
+`OrthogonalSylvester`           real vector, T flows in M directions each               2 D + T M (D + M + 2)
+`HouseholderSylvester`          real vector, T flows, H reflections each                2 D + T D (H + D + 2)
+`TriangularSylvester`           real vector, T flows                                    2 D + T D (D + 2)
+`IAF`                           real vector, C numbers that every step sees             2 D + C
+`Point`                         a point, no density: the encoder of an autoencoder      D
+`Quantised`                     code vectors of a quantiser: a VQ-VAE's encoder         D
+`Categorical`                   class numbers                                           C D
+`OneHot`                        latents: N classes as one-hot vectors                   C N
+`DiscretisedLogistic`           grey levels                                             2 D
+`DiscretisedLogisticMixture`    pixels of C channels, M components                      M (1 + 2 C + C (C - 1) / 2) H W
+`StudentT`                      real with outliers; degrees of freedom learned          2 D
+`LogNormal`                     positive                                                2 D
+`Poisson`                       counts (`sized`: with a size of each example)           D (+ 1)
+`NegativeBinomial`              counts, overdispersed; dispersion learned               D (+ 1)
+`ZeroInflatedPoisson`           counts with more zeros                                  2 D (+ 1)
+`ZeroInflatedNegativeBinomial`  likewise, overdispersed                                 2 D (+ 1)
+`Classes`                       classes, C_d of entry d                                 sum of C_d
+`Ordinal`                       ordered classes; thresholds learned                     D
+`Columns`                       the row of a table: each column its own kind            the sum of its columns'
+==============================  ======================================================  =======================
 """
 
 from vaekit.heads.binary import Bernoulli, ContinuousBernoulli
+from vaekit.heads.classes import Classes, Ordinal
+from vaekit.heads.columns import Column, Columns
 from vaekit.heads.contaminated import GaussianContaminated
 from vaekit.heads.core import Head
+from vaekit.heads.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
 from vaekit.heads.discrete import Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, OneHot
 from vaekit.heads.flow import (
     IAF,
@@ -44,6 +56,7 @@ from vaekit.heads.flow import (
 )
 from vaekit.heads.gaussian import Gaussian, GaussianFixed, GaussianOptimal, GaussianShared
 from vaekit.heads.point import Point
+from vaekit.heads.positive import LogNormal, StudentT
 from vaekit.heads.quantised import Quantised
 from vaekit.heads.vector import FullGaussian, MixtureGaussian
 
@@ -51,6 +64,9 @@ __all__ = [
     "IAF",
     "Bernoulli",
     "Categorical",
+    "Classes",
+    "Column",
+    "Columns",
     "ContinuousBernoulli",
     "DiscretisedLogistic",
     "DiscretisedLogisticMixture",
@@ -64,12 +80,19 @@ __all__ = [
     "Head",
     "Householder",
     "HouseholderSylvester",
+    "LogNormal",
     "MixtureGaussian",
+    "NegativeBinomial",
     "OneHot",
+    "Ordinal",
     "OrthogonalSylvester",
     "Planar",
     "Point",
+    "Poisson",
     "Quantised",
     "Radial",
+    "StudentT",
     "TriangularSylvester",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
 ]

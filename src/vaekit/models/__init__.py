@@ -5,6 +5,7 @@ from vaekit.models.core import LatentModel, Level, Pick, Trace, at_centre, from_
 from vaekit.models.ladder import Ladder, Rung
 from vaekit.models.relaxed import from_relaxed, from_straight_through
 from vaekit.models.vae import VAE
+from vaekit.models.view import View, plain_input, with_context, with_mask, with_mask_and_context
 
 __all__ = [
     "VAE",
@@ -14,6 +15,7 @@ __all__ = [
     "Pick",
     "Rung",
     "Trace",
+    "View",
     "at_centre",
     "code_model",
     "from_p",
@@ -21,5 +23,9 @@ __all__ = [
     "from_relaxed",
     "from_straight_through",
     "given",
+    "plain_input",
     "prefix",
+    "with_context",
+    "with_mask",
+    "with_mask_and_context",
 ]

@@ -28,9 +28,10 @@ from torch.distributions import Distribution
 
 from vaekit.dist import centre, closed_form_kl, describe, draw, has_density, is_discrete, log_prob_observed, tempered
 from vaekit.errors import InputError
+from vaekit.models.view import plain_input
 from vaekit.types import Batch
 
-__all__ = ["LatentModel", "Level", "Pick", "Trace", "at_centre", "from_p", "from_q", "given", "prefix"]
+__all__ = ["LatentModel", "Level", "Pick", "Trace", "at_centre", "from_p", "from_q", "given", "plain_input", "prefix"]
 
 
 @dataclass(frozen=True)
@@ -229,20 +230,25 @@ class LatentModel(nn.Module, abc.ABC):
 
     Implementing a LatentModel:
         1. ``unroll(pick, batch)`` walks the levels from the top: build p(z_l | z_<l) and, where there is a batch, q(z_l | z_<l, x) from
-           ``plain_input(batch)``; call ``level = pick(l, q, p)`` and go on with ``level.z``.
+           a view of it (`vaekit.models.view`); call ``level = pick(l, q, p)`` and go on with ``level.z``.
         2. At the top p may have batch shape () and q ``[B]``; below, both follow z's ``[K, B]``.
-        3. Return the levels and p(x | z). Never sample, never score.
+        3. ``context_of(size, batch, context)`` is the c that p is conditioned on, of the batch or, in generation, ``context``.
+        4. Return the levels and p(x | z). Never sample, never score.
     """
 
     @abc.abstractmethod
-    def unroll(self, pick: Pick, batch: Batch | None = None) -> tuple[tuple[Level, ...], Distribution]:
-        """The levels as picked, from the top down, and p(x | z)."""
+    def unroll(self, pick: Pick, batch: Batch | None = None, context: Tensor | None = None) -> tuple[tuple[Level, ...], Distribution]:
+        """The levels as picked, from the top down, and p(x | z); ``context`` ``[B, C]`` only where there is no batch to carry it."""
 
-    def trace(self, pick: Pick, batch: Batch | None = None) -> Trace:
-        """`unroll`, kept with its batch."""
+    def trace(self, pick: Pick, batch: Batch | None = None, context: Tensor | None = None) -> Trace:
+        """`unroll`, kept with its batch.
+
+        Raises:
+            InputError: the latents or densities are not ``[K, B]``; a context that the model does not take, or one that it lacks.
+        """
         if batch is not None and not isinstance(batch, Batch):
             raise InputError(f"a model takes a Batch, not a {type(batch).__name__}: write Batch(x)")
-        levels, px = self.unroll(pick, batch)
+        levels, px = self.unroll(pick, batch, context)
         for number, level in enumerate(levels):
             shape = level.z.shape[:2] if batch is None else (level.z.shape[0], batch.size)
             if not level.z.shape[:2] == level.log_p.shape == shape or (level.log_q is not None and level.log_q.shape != shape):
@@ -267,19 +273,23 @@ class LatentModel(nn.Module, abc.ABC):
         """log p(x, z), ``[K, B]``."""
         return self.score(batch, z).log_joint
 
-    def dream(self, n: int) -> Trace:
-        """n pairs z, x ~ p(x, z) (no gradient through either), with q(z | x) scored at z; K = 1."""
+    def dream(self, n: int, *, context: Tensor | None = None) -> Trace:
+        """n pairs z, x ~ p(x, z) (no gradient through either), with q(z | x) scored at z; K = 1. ``context`` as in `sample`."""
+        c = _contexts(context, n)
         with torch.no_grad():
-            made = self.trace(from_p(1, n))
+            made = self.trace(from_p(1, n), context=c)
             x = made.px.sample()[0]
-        return self.score(Batch(x), made.z)
+        return self.score(Batch(x, c), made.z)
 
-    def sample(self, n: int, *, temperature: float = 1.0, mean: bool = True) -> Tensor:
-        """n new examples, ``[n, *]``: z ~ p(z), then the centre of p(x | z), as papers show it, or with ``mean=False`` x ~ p(x | z)."""
+    def sample(self, n: int, *, temperature: float = 1.0, mean: bool = True, context: Tensor | None = None) -> Tensor:
+        """n new examples, ``[n, *]``: z ~ p(z), then the centre of p(x | z), as papers show it, or with ``mean=False`` x ~ p(x | z).
+
+        A model p(x, z | c) needs ``context`` ``[n, C]``, or ``[C]`` for all n.
+        """
         if n < 1:
             raise InputError(f"{n} samples were asked for; at least 1 is needed")
         with torch.no_grad():
-            px = self.trace(from_p(1, n, temperature=temperature)).px
+            px = self.trace(from_p(1, n, temperature=temperature), context=_contexts(context, n)).px
             return (centre(px) if mean else px.sample())[0]
 
     def reconstruct(self, batch: Batch, *, mean: bool = True) -> Tensor:
@@ -297,15 +307,16 @@ class LatentModel(nn.Module, abc.ABC):
         return f"parameters={sum(p.numel() for p in self.parameters()):,}"
 
 
-def plain_input(batch: Batch) -> Tensor:
-    """``batch.input``, for a model that takes no context.
-
-    Raises:
-        InputError: the batch carries a context c, which would be ignored.
-    """
-    if batch.c is not None:
-        raise InputError(f"this model takes no context, and the batch carries c {list(batch.c.shape)}: leave it out, or join it to x")
-    return batch.input
+def _contexts(context: Tensor | None, n: int) -> Tensor | None:
+    """One context for each of n examples: ``[n, C]`` from itself, ``[1, C]`` or ``[C]``."""
+    if context is None:
+        return None
+    c = context.unsqueeze(0) if context.dim() == 1 else context
+    if c.dim() == 2 and c.shape[0] == 1:
+        return c.expand(n, -1)
+    if c.shape[:1] != (n,):
+        raise InputError(f"{n} examples were asked for with a context {list(context.shape)}: give [{n}, C], or [C] for all of them")
+    return c
 
 
 def require_kl(trace: Trace) -> Tensor:

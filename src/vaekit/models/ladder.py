@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, Level, Pick, plain_input
+from vaekit.models.core import LatentModel, Level, Pick
+from vaekit.models.view import View, check_context, context_of, joined, plain_input
 from vaekit.types import Batch
 
 __all__ = ["Ladder", "Rung", "replace"]
@@ -54,10 +55,14 @@ class Ladder(LatentModel):
     Args:
         bottom_up: L modules from the data upwards: the first sees x, each further one the features below it; vectors ``[B, F]``.
         rungs: L rungs from the top down; rung l gets the features of ``bottom_up[L - 1 - l]``.
-        likelihood: ``h_L [K, B, H] -> p(x | z)``.
+        likelihood: ``h_L [K, B, H] -> p(x | z)``; with a context it sees (h_L, c).
+        view: what the first bottom-up module sees of a batch: `plain_input`, `with_mask`, `with_context`, ...
+        context: C, the numbers per example of the context c; 0 for a model without.
+        conditional_prior: whether the rungs' priors are conditioned on c too: ``c -> p(z)`` at the top, ``(h, c) -> p(z | h)`` below.
 
     Raises:
-        InputError: no level, or the numbers of bottom-up modules and rungs differ.
+        InputError: no level, or the numbers of bottom-up modules and rungs differ; a negative size of the context, or a conditional prior
+            without a context.
 
     >>> from vaekit import Conditional, heads, priors
     >>> def gaussian(n, d):
@@ -72,25 +77,38 @@ class Ladder(LatentModel):
     [(5, 4, 2), (5, 4, 3)]
     """
 
-    def __init__(self, bottom_up: Sequence[nn.Module], rungs: Sequence[Rung], likelihood: nn.Module) -> None:
+    def __init__(
+        self,
+        bottom_up: Sequence[nn.Module],
+        rungs: Sequence[Rung],
+        likelihood: nn.Module,
+        *,
+        view: View = plain_input,
+        context: int = 0,
+        conditional_prior: bool = False,
+    ) -> None:
         super().__init__()
+        self.view, self.context, self.conditional_prior = view, check_context("Ladder", context, conditional_prior), conditional_prior
         if not rungs or len(bottom_up) != len(rungs):
             raise InputError(f"a ladder needs as many bottom-up modules as rungs, at least one: got {len(bottom_up)} and {len(rungs)}")
         self.bottom_up = nn.ModuleList(bottom_up)
         self.rungs = nn.ModuleList(rungs)
         self.likelihood = likelihood
 
-    def unroll(self, pick: Pick, batch: Batch | None = None) -> tuple[tuple[Level, ...], Distribution]:
-        features = [] if batch is None else self._features(plain_input(batch))
+    def unroll(self, pick: Pick, batch: Batch | None = None, context: Tensor | None = None) -> tuple[tuple[Level, ...], Distribution]:
+        c = context_of(self.context, batch, context)
+        seen = c if self.conditional_prior else None
+        features = [] if batch is None else self._features(self.view(batch))
         levels: list[Level] = []
         h: Tensor | None = None
         for number, rung in enumerate(cast("Iterable[Rung]", self.rungs)):
-            p = rung.prior() if h is None else rung.prior(h)
+            above = h if seen is None else seen if h is None else joined(h, seen, 2)
+            p = rung.prior() if above is None else rung.prior(above)
             q = None if batch is None else rung.posterior(_join(h, features[number]))
             level = pick(number, q, p)
             levels.append(level)
             h = rung.merge(h, level.z)
-        return tuple(levels), self.likelihood(h)
+        return tuple(levels), self.likelihood(h if c is None or h is None else joined(h, c, 2))
 
     def _features(self, x: Tensor) -> list[Tensor]:
         """Bottom-up features, the top level's first."""

@@ -1,5 +1,6 @@
 """Plain networks ``[N, *] -> [N, *]``; they know nothing of distributions. Any ``torch.nn.Module`` will do in their place."""
 
+from vaekit.nn.columns import ColumnsInput, PassLast
 from vaekit.nn.conv import conv_decoder, conv_encoder
 from vaekit.nn.init import glorot_, lecun_
 from vaekit.nn.masked import CausalTransformer
@@ -9,8 +10,10 @@ from vaekit.nn.vq import vq_decoder, vq_encoder
 
 __all__ = [
     "CausalTransformer",
+    "ColumnsInput",
     "Flatten",
     "Layer",
+    "PassLast",
     "ResidualBlock",
     "conv_decoder",
     "conv_encoder",

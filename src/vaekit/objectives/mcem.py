@@ -140,7 +140,7 @@ class MCEM(Objective):
     def _fresh(self, model: LatentModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """New chains ``[1, B, D]`` from the prior, after the warm-up; acceptance and step size."""
         with torch.no_grad(), evaluating(model):
-            levels, _ = model.unroll(from_p(1, batch.size))
+            levels, _ = model.unroll(from_p(1, batch.size), None, batch.c)
         layout = Layout.of([level.z for level in levels])
         if layout != self.layout:
             raise InputError(f"MCEM: the model's latents have shapes {layout.events} and event says {self.layout.events}")

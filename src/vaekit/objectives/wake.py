@@ -60,7 +60,7 @@ class WakeSleep(Objective):
         self._apart.check(self, model, batch)
         t = model.infer(batch, 1, reparam=False)
         log_px, rate = t.log_px, t.rate
-        log_q_dream = model.dream(batch.size).log_qz[0]
+        log_q_dream = model.dream(batch.size, context=batch.c).log_qz[0]
         bound = (log_px - rate.sum(-1))[0].detach()
         return Loss(-(log_px + t.log_pz)[0] - log_q_dream, bound, terms(log_px, rate) | {"log_q_dream": log_q_dream.detach()})
 
@@ -118,7 +118,7 @@ class RWS(Objective):
         if self.wake_phi:
             phi.append((w * t.log_qz).sum(0))
         if self.sleep_phi:
-            phi.append(model.dream(batch.size).log_qz[0])
+            phi.append(model.dream(batch.size, context=batch.c).log_qz[0])
             logs["log_q_dream"] = phi[-1].detach()
         surrogate = -(w * (log_px + t.log_pz)).sum(0) - torch.stack(phi).mean(0)
         return Loss(surrogate, bounds.iwae(log_w), logs)

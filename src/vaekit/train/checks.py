@@ -137,7 +137,7 @@ def _chunks(split: Split) -> Iterator[Batch]:
 def _first(split: Split, n: int, like: Tensor) -> Batch:
     """n rows from the first on, the last again where there are fewer, on the device and in the dtype of ``like``."""
     batch = split.batch(torch.arange(n).clamp(max=len(split) - 1)).to(like.device)
-    return batch._replace(x=batch.x.to(like.dtype))
+    return batch._replace(x=batch.x.to(like.dtype), c=None if batch.c is None else batch.c.to(like.dtype))
 
 
 def _inferred(model: LatentModel, batch: Batch, name: str) -> Trace:

@@ -61,7 +61,8 @@ def active_units(model: LatentModel, split: Split) -> dict[str, float]:
         batch = split.batch(rows).to(first.device)
         try:
             with torch.no_grad():
-                levels, _ = model.unroll(pick, batch._replace(x=batch.x.to(first.dtype)))
+                c = None if batch.c is None else batch.c.to(first.dtype)
+                levels, _ = model.unroll(pick, batch._replace(x=batch.x.to(first.dtype), c=c))
                 if any(is_discrete(level.p) for level in levels):
                     return {}
                 moved.append(torch.cat([offset(level)[0].flatten(1) for level in levels], -1))

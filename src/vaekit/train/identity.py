@@ -31,14 +31,14 @@ def settings(module: nn.Module, name: str) -> dict[str, object]:
 
 
 def checksum(split: Split) -> str:
-    """The stored rows' CRC-32, the mask's, and the name of what prepares them; 7 GB a second. Of rows in a file, of those in their
-    `FileRows.sample`, and how many there are; where these are all it is the same as of rows in memory.
+    """The stored rows' CRC-32, the mask's and the context's, and the name of what prepares them; 7 GB a second. Of rows in a file, of those
+    in their `FileRows.sample`, and how many there are; where these are all it is the same as of rows in memory.
 
     >>> checksum(Split(torch.zeros(2, 3)))
     'a3c1ca20, prepared by to_float'
     """
     crc, looked = 0, len(split)
-    for rows in (split.x, split.mask):
+    for rows in (split.x, split.mask, split.c):
         if isinstance(rows, Tensor):
             crc = _crc(rows, crc)
         elif rows is not None:

@@ -98,8 +98,8 @@ class Watch:
         """Look at every pass that is made through the model."""
         unroll = model.unroll
 
-        def watched(pick: Pick, batch: Batch | None = None) -> tuple[tuple[Level, ...], Distribution]:
-            levels, px = unroll(lambda number, q, p: self._level(number, q, p, pick), batch)
+        def watched(pick: Pick, batch: Batch | None = None, context: Tensor | None = None) -> tuple[tuple[Level, ...], Distribution]:
+            levels, px = unroll(lambda number, q, p: self._level(number, q, p, pick), batch, context)
             self.check_parameters("", "p(x | z)", px)
             if batch is not None:
                 self.check("log p(x | z)", Trace(batch, levels, px).log_px, 2)

@@ -1,0 +1,109 @@
+"""What stands before an encoder of table rows, and what lets a number pass by a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.errors import InputError
+
+__all__ = ["ColumnsInput", "PassLast"]
+
+
+class ColumnsInput(nn.Module):
+    r"""Table rows and their masks, as `vaekit.models.with_mask` joins them, as numbers that any network can follow.
+
+    Class numbers become one-hot columns, or learned vectors where a column has many classes; counts become log(1 + k); other columns stay
+    as they are. What is missing is 0 everywhere, and the mask follows as it came.
+
+    Args:
+        classes: number of classes of each of the D columns, 0 for one that holds no classes.
+        counts: numbers of the columns that hold counts.
+        extra: columns after values and masks (a context), which stay as they are.
+        one_hot: classes up to which a column becomes one-hot; with more it becomes ``width`` learned numbers.
+        width: of those.
+
+    Attributes:
+        features: the width of what comes out: [plain columns and counts, one-hot columns, learned vectors, masks, extra].
+
+    Raises:
+        InputError: no column; counts that are no column, or one of classes; at the call, another width than 2 D + extra.
+
+    >>> layer = ColumnsInput([0, 3, 0], counts=[2])
+    >>> row = torch.tensor([[0.5, 2.0, 0.0, 1.0, 1.0, 0.0]])  # three values, the last of them missing
+    >>> layer.features, layer(row)
+    (8, tensor([[0.5000, 0.0000, 0.0000, 0.0000, 1.0000, 1.0000, 1.0000, 0.0000]]))
+    """
+
+    plain: Tensor
+    log1p: Tensor
+    column: Tensor
+    value: Tensor
+    large: Tensor
+    first: Tensor
+
+    def __init__(self, classes: Sequence[int], *, counts: Sequence[int] = (), extra: int = 0, one_hot: int = 32, width: int = 16) -> None:
+        super().__init__()
+        if not classes:
+            raise InputError("ColumnsInput: a table of no columns has nothing to show; give the number of classes of each, 0 for none")
+        for c in counts:
+            if not 0 <= c < len(classes) or classes[c]:
+                raise InputError(f"ColumnsInput(counts={tuple(counts)}): {c} is no column of counts among {len(classes)} columns")
+        self.classes, self.counts, self.extra = tuple(classes), tuple(counts), extra
+        plain = [d for d, c in enumerate(classes) if c == 0]
+        small = [d for d, c in enumerate(classes) if 0 < c <= one_hot]
+        large = [d for d, c in enumerate(classes) if c > one_hot]
+        self.register_buffer("plain", torch.tensor(plain, dtype=torch.long), persistent=False)
+        self.register_buffer("log1p", torch.tensor([d in self.counts for d in plain]), persistent=False)
+        self.register_buffer("column", torch.tensor([d for d in small for _ in range(classes[d])], dtype=torch.long), persistent=False)
+        self.register_buffer("value", torch.tensor([v for d in small for v in range(classes[d])]).float(), persistent=False)
+        self.register_buffer("large", torch.tensor(large, dtype=torch.long), persistent=False)
+        sizes = torch.tensor([0] + [classes[d] for d in large]).cumsum(0)
+        self.register_buffer("first", sizes[:-1], persistent=False)
+        self.vectors = nn.Embedding(int(sizes[-1]), width) if large else None
+        self.features = len(plain) + len(self.column) + len(large) * width + len(classes) + extra
+
+    def forward(self, view: Tensor) -> Tensor:
+        """``[B, 2 D + extra]`` -> ``[B, features]``."""
+        d = len(self.classes)
+        if view.shape[-1] != 2 * d + self.extra:
+            raise InputError(
+                f"ColumnsInput of {d} columns takes [B, {2 * d + self.extra}], values, masks and {self.extra} more, and was given "
+                f"{list(view.shape)}: build the model with view=with_mask"
+            )
+        x, m, extra = view.split([d, d, self.extra], -1)
+        found = []
+        if len(self.plain):
+            numbers = x.index_select(-1, self.plain)
+            found.append(torch.where(self.log1p, torch.log1p(numbers.clamp(min=0)), numbers) if self.counts else numbers)
+        if len(self.column):
+            hot = x.index_select(-1, self.column) == self.value.to(x.dtype)
+            found.append(hot.to(x.dtype) * m.index_select(-1, self.column))
+        if self.vectors is not None:
+            rows = x.index_select(-1, self.large).long() + self.first
+            found.append((self.vectors(rows).to(x.dtype) * m.index_select(-1, self.large).unsqueeze(-1)).flatten(-2))
+        return torch.cat([*found, m, extra], -1)
+
+
+class PassLast(nn.Module):
+    """``net`` for all but the last ``n`` columns, which pass by it: ``[N, F] -> [N, features of net + n]``.
+
+    For what a likelihood must have as it is, such as the logarithm of an example's size: the last column of the context reaches the head
+    of counts (``sized=True``) unchanged.
+
+    Args:
+        net: ``[N, F - n] -> [N, ...]``.
+        n: columns that pass.
+
+    >>> PassLast(nn.Linear(2, 5))(torch.tensor([[0.0, 0.0, 7.0]]))[0, -1]
+    tensor(7., grad_fn=<SelectBackward0>)
+    """
+
+    def __init__(self, net: nn.Module, n: int = 1) -> None:
+        super().__init__()
+        self.net, self.n = net, n
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.net(x[:, : -self.n]).flatten(1), x[:, -self.n :]], 1)
