@@ -153,17 +153,17 @@ def _of_series(series: Any, name: Name) -> Cells:
 def _of_objects(values: npt.NDArray[Any], name: Name) -> Cells:
     """Python objects: all text, all truths, all numbers, or all dates; None, NaN and pandas' marks of missing values aside."""
     missing = np.fromiter((_absent(value) for value in values), dtype=np.bool_, count=len(values))
-    sorts = np.array([_sort(value) for value in values[~missing]], dtype=object)
-    if len(sorts) == 0:
+    present = values[~missing]
+    if not len(present):
         return Cells(TEXT, values, missing, "object")
-    if (sorts != sorts[0]).any():
+    sort = _sort(present[0])
+    if any(_sort_of(kind) != sort for kind in set(map(type, present))):
         rows = np.flatnonzero(~missing)
-        other = int(np.argmax(sorts != sorts[0]))
+        other = next(i for i, value in enumerate(present) if _sort(value) != sort)
         raise InputError(
-            f"{shown(name)} mixes {sorts[0]} and {sorts[other]}: row {rows[0]} holds {values[rows[0]]!r}, row {rows[other]} "
-            f"{values[rows[other]]!r}; make it one of them"
+            f"{shown(name)} mixes {sort} and {_sort(present[other])}: row {rows[0]} holds {present[0]!r}, row {rows[other]} "
+            f"{present[other]!r}; make it one of them"
         )
-    sort = sorts[0]
     if sort == TEXT:
         return Cells(TEXT, values, missing, "object")
     if sort == TRUTH:
@@ -181,19 +181,27 @@ def _of_objects(values: npt.NDArray[Any], name: Name) -> Cells:
 
 
 def _absent(value: object) -> bool:
-    return value is None or value != value or type(value).__name__ in ("NAType", "NaTType")  # only a NaN differs from itself
+    if type(value) is str:  # most are
+        return False
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
+    )
 
 
 def _sort(value: object) -> str:
-    if isinstance(value, str):
+    return _sort_of(type(value))
+
+
+def _sort_of(kind: type) -> str:
+    if issubclass(kind, str):
         return TEXT
-    if isinstance(value, bool | np.bool_):
+    if issubclass(kind, bool | np.bool_):
         return TRUTH
-    if isinstance(value, int | float | np.integer | np.floating):
+    if issubclass(kind, int | float | np.integer | np.floating):
         return NUMBER
-    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+    if issubclass(kind, datetime.date) and not issubclass(kind, datetime.datetime):
         return DATE
-    return type(value).__name__
+    return kind.__name__
 
 
 def _spec(dtype: Any, name: Name) -> str:

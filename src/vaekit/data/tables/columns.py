@@ -186,8 +186,8 @@ def limits(dtype: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Number(Column):
-    """A number. Decoded ones are rounded where the dtype is one of whole numbers, or all of them were ``whole`` (in a dtype of floats, which
-    missing values make of whole numbers)."""
+    """A number. Decoded ones are rounded where the dtype is one of whole numbers, or all of them were ``whole``, in a dtype of floats,
+    which missing values make of whole numbers."""
 
     whole: bool = False
 
@@ -206,7 +206,7 @@ class _Number(Column):
             if bounds is not None:
                 return whole(self.scale * u, self.loc, *bounds)
             x = np.exp(self.loc + self.scale * u) if self.log else self.loc + self.scale * u
-            return np.rint(x).clip(1 if self.log else None) if self.whole else x
+            return np.rint(x).clip(1 if self.log else -np.inf) if self.whole else x
 
     @final
     def _wrong(self, cells: Cells) -> tuple[npt.NDArray[np.bool_], str]:

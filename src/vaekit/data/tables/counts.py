@@ -132,8 +132,8 @@ def _whole(matrix: Any, names: tuple[str, ...]) -> Any:
     row, column = int(np.searchsorted(csr.indptr, entry, side="right")) - 1, int(csr.indices[entry])
     named = f' ("{names[column]}")' if names else ""
     raise InputError(
-        f"the matrix holds {csr.data[entry]:g} in row {row}, column {column}{named}, and {int(wrong.sum())} entries that are no counts: give "
-        "the raw counts, not normalised, scaled or logarithmic ones"
+        f"the matrix holds {csr.data[entry]:g} in row {row}, column {column}{named}, and {int(wrong.sum())} entries that are no counts: "
+        "give the raw counts, not normalised, scaled or logarithmic ones"
     )
 
 

@@ -180,9 +180,9 @@ def _fields(path: Path, text: str, separator: str, names: list[str], headed: boo
     pa = needed("pyarrow", f"reading {path.name}", package="pyarrow", extra="tables")
     reader = needed("pyarrow.csv", f"reading {path.name}", package="pyarrow", extra="tables")
     bad = _Row()
-    text = text.lstrip("\r\n")
+    text = text.strip("\r\n") + "\n" if len(names) > 1 else text.lstrip("\r\n")
     try:
-        return reader.read_csv(
+        table = reader.read_csv(
             pa.BufferReader(text.encode()),
             read_options=reader.ReadOptions(use_threads=False, column_names=names, skip_rows_after_names=int(headed), block_size=2**24),
             parse_options=reader.ParseOptions(
@@ -194,3 +194,8 @@ def _fields(path: Path, text: str, separator: str, names: list[str], headed: boo
         why = bad.text or " ".join(str(error).split())
         hint = f"fields are separated by a {CALLED.get(separator, repr(separator))} here" + ("" if bad.text else "; is a quote not closed?")
         raise InputError(f"{path} cannot be divided into columns: {why} ({hint}): correct that row, or give the separator") from error
+    # a quote that is not closed takes all that follows into its field, to the end of the last line
+    if text.count('"') % 2 and table.num_rows and str(table[names[-1]][-1]).endswith("\n"):
+        line = text.count("\n", 0, len(text) - len(str(table[names[-1]][-1]))) + 1
+        raise InputError(f"{path} cannot be divided into columns: the quote in line {line} is not closed; close it, or double it")
+    return table

@@ -85,13 +85,14 @@ def _categories(cells: Cells, shared: dict[str, Any]) -> Column:
 
 
 def _texts(name: Name, values: npt.NDArray[Any], shared: dict[str, Any]) -> Column:
-    found = sorted(set(values.tolist()))
-    n, c = len(values), len(found)
+    different = set(values.tolist())
+    n, c = len(values), len(different)
     if c > CATEGORIES or (c > 20 and c > n / 2):
         raise InputError(
-            f"{shown(name)} has {c} different texts in {n} rows, {found[0][:20]!r} for one, which is free text or an identifier: drop it, "
+            f"{shown(name)} has {c} different texts in {n} rows, {values[0][:20]!r} for one, which is free text or an identifier: drop it, "
             "or group its texts; where it is a category nevertheless, say so: categorical"
         )
+    found = sorted(different)
     if c == 2:
         return Binary(**shared, categories=tuple(found), because=f"two texts, {found[0]!r} and {found[1]!r}")
     return Categorical(**shared, categories=tuple(found), because=f"{c} different texts in {n} rows")

@@ -131,6 +131,6 @@ def _held(x: npt.NDArray[Any], dtype: str) -> None:
     if wrong.any():
         image = int(np.argmax(wrong))
         raise InputError(
-            f"image {image} holds values from {np.nanmin(x[image]):g} to {np.nanmax(x[image]):g}: floats have to be in [0, 1]; divide them, "
-            "or give uint8"
+            f"image {image} holds values from {np.nanmin(x[image]):g} to {np.nanmax(x[image]):g}: floats have to be in [0, 1]; divide "
+            "them, or give uint8"
         )

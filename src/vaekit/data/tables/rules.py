@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vaekit.data.tables.columns import minus
+
 __all__ = ["LEVELS", "RULES", "Choice", "Figures", "count_likelihood", "figures_of"]
 
 LEVELS = 10  # at most, of a number that is modelled as levels
@@ -54,16 +56,18 @@ class Figures:
 
 def figures_of(values: npt.NDArray) -> Figures:
     """The figures of numbers ``[n]`` without missing or infinite ones, n at least 1."""
-    x = values.astype(np.float64)
-    found, counts = np.unique(x, return_counts=True)
+    found, counts = np.unique(values, return_counts=True)
+    # whole numbers that float64 does not tell apart are looked at from the lowest of them
+    start = float(int(found[0])) if values.dtype.kind in "iu" and max(abs(int(found[0])), abs(int(found[-1]))) >= 2**53 else 0.0
+    x = minus(values, start)
     size = max(float(np.abs(x).max()), np.finfo(np.float64).tiny)
     scaled = x / size  # squares of 1e200 are infinite
     with np.errstate(over="ignore", under="ignore"):
         mean, variance, skewness, kurtosis = _moments(scaled)
-        low, quartile, upper = np.percentile(x, [50, 25, 75])
+        middle, quartile, upper = np.percentile(x, [50, 25, 75])
         robust = (upper - quartile) / 1.349
-        positive = x[x > 0]
-        _, _, log_skewness, _ = _moments(np.log(x)) if found[0] > 0 else (0.0, 0.0, math.nan, 0.0)
+        positive = x[values > 0]
+        _, _, log_skewness, _ = _moments(np.log(x + start)) if found[0] > 0 else (0.0, 0.0, math.nan, 0.0)
         return Figures(
             n=len(x),
             distinct=tuple(found.tolist()) if len(found) <= LEVELS else (),
@@ -71,13 +75,13 @@ def figures_of(values: npt.NDArray) -> Figures:
             whole=bool((x == np.rint(x)).all()),
             low=float(found[0]),
             high=float(found[-1]),
-            mean=mean * size,
+            mean=mean * size + start,
             variance=float(np.float64(variance) * size * size),
             skewness=skewness,
             kurtosis=kurtosis,
             log_skewness=log_skewness,
-            outliers=int((np.abs(x - low) > 5 * robust).sum()) if robust > 0 else 0,
-            zeros=int((x == 0).sum()),
+            outliers=int((np.abs(x - middle) > 5 * robust).sum()) if robust > 0 else 0,
+            zeros=int((values == 0).sum()),
             mode_share=float(counts.max()) / len(x),
             positives=(float(positive.mean()), float(positive.var())) if len(positive) else (0.0, 0.0),
         )
