@@ -101,8 +101,8 @@ def inspect(
     >>> print(found.describe())
     table: 160 training, 20 validation, 20 test rows
     column  kind   likelihood  missing  because
-    x0      count  Poisson     -        whole numbers from 0 to 9, variance 1 times the mean
-    x1      count  Poisson     -        whole numbers from 0 to 8, variance 0.85 times the mean
+    x0      count  Poisson     -        whole numbers from 0 to 8, variance 0.95 times the mean
+    x1      count  Poisson     -        whole numbers from 0 to 10, variance 0.98 times the mean
     """
     share: dict[str, Any] = {"valid": valid, "test": test, "seed": seed}
     chosen = bool(overrides or drop)
