@@ -207,6 +207,35 @@ def test_missing_values_of_dtypes_without_a_mark_become_nullable() -> None:
     assert back.iloc[1:].astype(frame.dtypes.to_dict()).equals(frame.iloc[1:])
 
 
+CONSTANT = {
+    "int64": 7,
+    "float64": 0.1,
+    "bool": True,
+    "object": "x",
+    "string": "x",
+    "Int64": 2**62 + 1,
+    "uint8": 200,
+    "boolean": False,
+    "datetime64[ns]": pd.Timestamp("2020-05-01 10:00:00.000000001"),
+    "datetime64[s]": pd.Timestamp("2020-05-01"),
+    "datetime64[ns, Asia/Tokyo]": pd.Timestamp("2020-05-01", tz="Asia/Tokyo"),
+    "category": "x",
+    "date objects": datetime.date(2020, 5, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", CONSTANT)
+@pytest.mark.parametrize("empty", [False, True])
+def test_constant_and_empty_columns_are_put_back_with_their_dtype(dtype: str, empty: bool) -> None:
+    if empty and dtype in ("int64", "bool", "uint8"):
+        return
+    series = pd.Series([None if empty else CONSTANT[dtype]] * 5, dtype="object" if "date objects" in dtype else dtype)
+    found = Schema.infer(pd.DataFrame({"x": series, "other": np.arange(5.0) ** 2}))
+    stored = Schema.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False)))
+    assert found.columns[0].kind == "constant" and stored == found
+    same(series, found.decode(found.encode(pd.DataFrame({"x": series, "other": np.arange(5.0) ** 2}))[0])["x"])
+
+
 # ---- the volume of u(x)
 
 
@@ -265,6 +294,9 @@ MADE = {
     "years": (lambda r: r.integers(1950, 2021, N), "continuous", "Gaussian"),
     "degrees below 0": (lambda r: np.rint(r.normal(0, 10, N)).astype(int), "continuous", "Gaussian"),
     "proportions": (lambda r: r.beta(2, 3, N), "unit", "ContinuousBernoulli"),
+    "proportions near 0 or 1": (lambda r: r.beta(0.3, 0.5, N), "unit", "ContinuousBernoulli"),
+    "close together in [0, 1]": (lambda r: np.append(r.normal(0.5, 0.03, N - 2), [0.01, 0.99]), "heavy-tailed", "StudentT"),
+    "a part of [0, 1]": (lambda r: r.uniform(0.2, 0.7, N), "continuous", "Gaussian"),
     "texts": (lambda r: r.choice(list("abcd"), N).astype(object), "categorical", "Categorical"),
     "two texts": (lambda r: r.choice(["no", "yes"], N).astype(object), "binary", "Bernoulli"),
 }

@@ -47,7 +47,7 @@ def column_of(name: Name, cells: Cells, kind: Kind | None = None) -> Column:
     if cells.missing.all():
         return Constant(**shared, because="no row has a value", categories=cells.categories, ordered=cells.ordered)
     values = cells.present
-    if kind is None and len(cells.categories) < 2:
+    if kind is None and len(cells.categories) < 2:  # a categorical of more may have others in other rows
         constant = _constant(cells, values, shared)
         if constant is not None:
             return constant

@@ -155,10 +155,39 @@ def _truncated(mean: float) -> float:
 
 
 def unit(f: Figures) -> Choice | None:
-    """Broken numbers from 0 to 1 that use more than half of it."""
-    if f.low >= 0 and f.high <= 1 and f.high - f.low > 0.5 and not f.whole:
-        return Choice("unit", f"from {f.low:.3g} to {f.high:.3g}, within [0, 1]")
-    return None
+    """Broken numbers from 0 to 1 that come within 0.1 of both, spread at least a third as much as the continuous Bernoulli of their mean:
+    it has no other variance, and numbers close together are not for it."""
+    if f.low < 0 or f.high > 1 or f.low > 0.1 or f.high < 0.9 or f.whole:
+        return None
+    spread = f.variance / continuous_bernoulli_variance(f.mean)
+    if spread < 1 / 3:
+        return None
+    return Choice("unit", f"from {f.low:.3g} to {f.high:.3g}, within [0, 1], variance {spread:.2g} times a continuous Bernoulli's")
+
+
+def continuous_bernoulli_variance(mean: float) -> float:
+    """The variance 1 / e^2 - 1 / (4 sinh^2(e / 2)) of the density proportional to exp(e x) on [0, 1] that has this mean
+    1 / (1 - exp(-e)) - 1 / e, found by halving (Loaiza-Ganem & Cunningham, 2019).
+
+    >>> round(continuous_bernoulli_variance(0.5), 4), round(continuous_bernoulli_variance(0.01), 6)
+    (0.0833, 0.0001)
+    """
+    low, high = -1e6, 1e6
+    for _ in range(100):
+        e = (low + high) / 2
+        if _tilted_mean(e) < mean:
+            low = e
+        else:
+            high = e
+    if abs(e) < 1e-3:
+        return 1 / 12
+    return 1 / e**2 - (0.25 / math.sinh(e / 2) ** 2 if abs(e) < 1000 else 0.0)
+
+
+def _tilted_mean(e: float) -> float:
+    if abs(e) < 1e-3:
+        return 0.5 + e / 12
+    return -1 / math.expm1(-e) - 1 / e if e > -700 else -1 / e
 
 
 def positive(f: Figures) -> Choice | None:
