@@ -13,12 +13,13 @@ and sparse matrices need neither.
 from __future__ import annotations
 
 from vaekit.data.tables.codes import Binary, Categorical, Ordinal
-from vaekit.data.tables.columns import Column, Constant, Continuous, Count, HeavyTailed, Positive, UnitInterval
+from vaekit.data.tables.columns import Column, Constant
 from vaekit.data.tables.counts import Counts
 from vaekit.data.tables.dates import Date
 from vaekit.data.tables.found import Description, Found, described, inspect
 from vaekit.data.tables.infer import Kind
 from vaekit.data.tables.kinds import KINDS
+from vaekit.data.tables.numbers import Continuous, Count, HeavyTailed, Positive, UnitInterval
 from vaekit.data.tables.pixels import Pixels
 from vaekit.data.tables.read import read_table
 from vaekit.data.tables.schema import Schema

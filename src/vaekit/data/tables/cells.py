@@ -22,12 +22,15 @@ Name = str | int
 Value = str | int | float | bool
 
 NUMBER, TRUTH, TEXT, DATE = "numbers", "truths", "texts", "dates"
+KNOWN = "give numbers, text, booleans, categories or dates"
 HINTS = {
     "timedelta64": "convert it with .dt.total_seconds()",
     "period": "convert it with .dt.to_timestamp()",
     "interval": "name the intervals, with .astype(str)",
     "complex": "give its real and imaginary parts as two columns",
     "timestamp": "convert it with .astype('datetime64[ns]')",
+    "Decimal": "convert it with .astype(float)",
+    "datetime": "convert it with pandas.to_datetime",
     "Sparse": "convert it with .sparse.to_dense()",
 }
 
@@ -177,7 +180,7 @@ def _of_objects(values: npt.NDArray[Any], name: Name) -> Cells:
     if sort == DATE:
         days = _holed(values, missing).astype("datetime64[D]")
         return Cells(DATE, days, missing, "object:days")
-    raise InputError(f"{shown(name)} holds {sort} values, such as {values[~missing][0]!r}: give numbers, text, booleans or dates")
+    raise InputError(f"{shown(name)} holds {sort} values, such as {present[0]!r}: {HINTS.get(sort, KNOWN)}")
 
 
 def _absent(value: object) -> bool:
@@ -231,7 +234,7 @@ def _made(spec: str) -> Any:
 
 
 def _unknown(name: Name, dtype: str) -> InputError:
-    hint = next((hint for start, hint in HINTS.items() if dtype.startswith(start)), "give numbers, text, booleans, categories or dates")
+    hint = next((hint for start, hint in HINTS.items() if dtype.startswith(start)), KNOWN)
     return InputError(f"{shown(name)} is of dtype {dtype}, which no kind of column holds: {hint}")
 
 

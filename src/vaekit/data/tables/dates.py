@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vaekit.data.tables.cells import Cells, unit_of
-from vaekit.data.tables.columns import Column, Floats, every, minus, whole
+from vaekit.data.tables.columns import Column, Floats, every
+from vaekit.data.tables.numbers import minus, whole
 
 __all__ = ["NANOSECONDS", "RESOLUTIONS", "Date", "resolution_of"]
 

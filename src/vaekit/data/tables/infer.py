@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from vaekit.data.tables.cells import Cells, Name, Value, shown
 from vaekit.data.tables.codes import Binary, Categorical, Ordinal
-from vaekit.data.tables.columns import Column, Constant, Continuous, Count, HeavyTailed, Positive, UnitInterval, minus
+from vaekit.data.tables.columns import Column, Constant
 from vaekit.data.tables.dates import NANOSECONDS, RESOLUTIONS, Date, resolution_of
 from vaekit.data.tables.kinds import KINDS
+from vaekit.data.tables.numbers import Continuous, Count, HeavyTailed, Positive, UnitInterval, minus
 from vaekit.data.tables.rules import RULES, Choice, count_likelihood, figures_of
 from vaekit.errors import InputError, nearest
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from vaekit.data.tables.codes import Binary, Categorical, Ordinal
-from vaekit.data.tables.columns import Column, Constant, Continuous, Count, HeavyTailed, Positive, UnitInterval
+from vaekit.data.tables.columns import Column, Constant
 from vaekit.data.tables.dates import Date
+from vaekit.data.tables.numbers import Continuous, Count, HeavyTailed, Positive, UnitInterval
 
 __all__ = ["KINDS"]
 

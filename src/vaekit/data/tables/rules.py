@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vaekit.data.tables.columns import minus
+from vaekit.data.tables.numbers import minus
 
 __all__ = ["LEVELS", "RULES", "Choice", "Figures", "count_likelihood", "figures_of"]
 
