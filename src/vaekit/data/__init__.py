@@ -4,7 +4,7 @@
     mnist = data.mnist_dynamic(valid=10_000)
     batch = mnist.train.batch(torch.randint(len(mnist.train), (128,)))
 
-Rows are in memory, or with `on_disk` in a file, for sets that do not fit; batches of a pipeline of your own are a `Stream`.
+Rows are in memory, or with `on_disk` in a file, for sets that do not fit, or sparse; batches of a pipeline of your own are a `Stream`.
 
 Where the files come from: see `vaekit.data.fetch`.
 """
@@ -20,6 +20,7 @@ from vaekit.data.densities import energy, log_normaliser
 from vaekit.data.disk import FileRows
 from vaekit.data.images import cifar10, digits, frey_faces, omniglot, omniglot_drawers
 from vaekit.data.mnist import fashion_mnist, mnist_dynamic, mnist_grey, mnist_rounded, mnist_static
+from vaekit.data.sparse import SparseRows
 from vaekit.data.sprites import dsprites, factor_values, sprites
 from vaekit.data.stream import Stream
 
@@ -28,6 +29,7 @@ __all__ = [
     "Factor",
     "Split",
     "FileRows",
+    "SparseRows",
     "Stream",
     "Prepare",
     "to_float",

@@ -14,7 +14,7 @@ from vaekit.data.core import DataSet, Split
 from vaekit.data.disk import FileRows, plain
 from vaekit.errors import InputError
 
-__all__ = ["arrays", "last_rows", "on_disk", "permutation"]
+__all__ = ["arrays", "divided", "last_rows", "on_disk", "permutation"]
 
 
 def permutation(n: int, seed: int) -> Tensor:
@@ -61,7 +61,7 @@ def arrays(
     (5, 2, 3, tensor([2, 8, 4]))
     """
     held = {what: _split(size, what) if np.ndim(size) > 0 else size for what, size in (("test", test), ("valid", valid))}
-    return _divided(_split(x, "x", label=label, mask=mask), held, seed, name)
+    return divided(_split(x, "x", label=label, mask=mask), held, seed, name)
 
 
 def on_disk(
@@ -110,7 +110,7 @@ def on_disk(
     seen = FileRows(mask) if mask is not None else rows.observed() if missing and rows.is_floating_point() else None
     splits = Split(rows, label=None if label is None else _labels(label), mask=seen)
     held = {what: _given(size, what, missing) for what, size in (("test", test), ("valid", valid))}
-    return _divided(splits, held, seed, Path(x).stem if name is None else name)
+    return divided(splits, held, seed, Path(x).stem if name is None else name)
 
 
 def _given(size: Any, what: str, missing: bool) -> Any:
@@ -121,7 +121,7 @@ def _given(size: Any, what: str, missing: bool) -> Any:
     return _split(size, what) if np.ndim(size) > 0 else size
 
 
-def _divided(rows: Split, wanted: dict[str, Any], seed: int, name: str) -> DataSet:
+def divided(rows: Split, wanted: dict[str, Any], seed: int, name: str) -> DataSet:
     """Rows as a data set: "test" and "valid" are splits, or amounts that are drawn from the rows."""
     n = len(rows)
     held = {split: size for split, size in wanted.items() if isinstance(size, Split)}

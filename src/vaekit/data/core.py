@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from vaekit.data.disk import FileRows
+from vaekit.data.stored import StoredRows
 from vaekit.errors import InputError, nearest
 from vaekit.types import Batch
 
 __all__ = ["Prepare", "Rows", "Split", "DataSet", "Factor", "to_float"]
 
 Prepare = Callable[[Tensor], Tensor]  # stored rows [B, *] -> float32 model input [B, *]
-Rows = Tensor | FileRows  # [N, *], in memory or in a file
+Rows = Tensor | StoredRows  # [N, *], a tensor, or rows that become one batch by batch
 CHUNK = 2**22  # values looked at at a time
 
 DTYPES = (
@@ -93,7 +94,7 @@ class Split:
         if isinstance(x, FileRows) and x.is_floating_point():
             for index in self.glance():
                 _check_finite(x.read(index), None if mask is None else _picked(mask, index), index)
-        elif not isinstance(x, FileRows) and x.is_floating_point():
+        elif isinstance(x, Tensor) and x.is_floating_point():
             _check_finite(x, mask if mask is None or isinstance(mask, Tensor) else mask.read(torch.arange(len(x))))
 
     def __len__(self) -> int:
@@ -102,7 +103,7 @@ class Split:
     def __repr__(self) -> str:
         extras = (", labelled" if self.label is not None else "") + (", with missing entries" if self.mask is not None else "")
         extras += f", with a context of {self.c.shape[1]}" if self.c is not None else ""
-        extras += ", in a file" if isinstance(self.x, FileRows) else ""
+        extras += ", in a file" if isinstance(self.x, FileRows) else ", sparse" if isinstance(self.x, StoredRows) else ""
         return f"{type(self).__name__}({len(self)} rows of {list(self.shape)}, {_name(self.x)}{extras})"
 
     @property
@@ -127,7 +128,7 @@ class Split:
     def glance(self, values: int = CHUNK) -> Iterator[Tensor]:
         """The rows to look at before they are used, int64 ``[B]`` on the CPU, about so many values at a time: all of rows in memory, of
         rows in a file their `FileRows.sample`."""
-        rows = self.x.sample() if isinstance(self.x, FileRows) else torch.arange(len(self))
+        rows = self.x.sample() if isinstance(self.x, StoredRows) else torch.arange(len(self))
         return iter(rows.split(max(1, values // self.shape.numel())))
 
     def to(self, device: torch.device | str) -> Split:
@@ -233,15 +234,15 @@ class DataSet:
 
 
 def _picked(rows: Rows, index: Tensor) -> Tensor:
-    return rows.read(index) if isinstance(rows, FileRows) else rows.index_select(0, index.to(rows.device))
+    return rows.read(index) if isinstance(rows, StoredRows) else rows.index_select(0, index.to(rows.device))
 
 
 def _taken(rows: Rows, index: Tensor) -> Rows:
-    return rows.take(index) if isinstance(rows, FileRows) else _picked(rows, index)
+    return rows.take(index) if isinstance(rows, StoredRows) else _picked(rows, index)
 
 
 def _head(rows: Rows, n: int) -> Rows:
-    return rows.head(n) if isinstance(rows, FileRows) else rows[:n]
+    return rows.head(n) if isinstance(rows, StoredRows) else rows[:n]
 
 
 def _name(x: Rows) -> str:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vaekit.data.stored import StoredRows
 from vaekit.errors import InputError
 
 __all__ = ["FileRows", "NpyFile", "plain"]
@@ -127,7 +128,7 @@ def _resident() -> int:
         return int(file.read().split()[2]) * mmap.PAGESIZE
 
 
-class FileRows:
+class FileRows(StoredRows):
     """Rows ``[N, *]`` of a `NpyFile`, as a `Split` holds them in place of a tensor.
 
     Attributes:
@@ -149,21 +150,6 @@ class FileRows:
         self.device = torch.device("cpu")
         self._index: Tensor | None = None
         self._observed = False
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def dim(self) -> int:
-        """The number of axes."""
-        return len(self.shape)
-
-    def numel(self) -> int:
-        """The number of values."""
-        return self.shape.numel()
-
-    def is_floating_point(self) -> bool:
-        """Whether the values are floats."""
-        return self.dtype.is_floating_point
 
     def read(self, index: Tensor) -> Tensor:
         """The rows ``index`` (int64 ``[B]``), ``[B, *]``, on this device: to a GPU by way of page-locked memory, without waiting for it.

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from vaekit.data.core import DataSet, Split
-from vaekit.data.disk import FileRows
 from vaekit.data.fetch import cache_folder
+from vaekit.data.stored import StoredRows
 from vaekit.errors import InputError
 from vaekit.evaluate.classifier import classifier, network
 from vaekit.tensors import evaluating
@@ -209,7 +209,7 @@ def _digest(data: DataSet, epochs: int, seed: int) -> str:
             if t is not None:
                 h.update(f"{t.dtype} {list(t.shape)}".encode())
                 for part in torch.arange(len(t)).split(ROWS):
-                    h.update(_bytes(t.read(part) if isinstance(t, FileRows) else t[part]))
+                    h.update(_bytes(t.read(part) if isinstance(t, StoredRows) else t[part]))
     return h.hexdigest()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vaekit.data.ahead import Ahead
 from vaekit.data.core import Prepare, Split
-from vaekit.data.disk import FileRows
+from vaekit.data.stored import StoredRows
 from vaekit.data.stream import Stream
 from vaekit.errors import InputError
 from vaekit.train.checks import splits_of
@@ -88,7 +88,7 @@ class SplitFeed(Feed):
         self.rows, self.prepare = len(split), split.prepare
         self.batches = -(-len(split) // size) * repeat
         self.moved = False
-        self.on_disk = isinstance(split.x, FileRows) or isinstance(split.mask, FileRows)
+        self.on_disk = isinstance(split.x, StoredRows) or isinstance(split.mask, StoredRows)
 
     def visits(self, epoch: int, start: int) -> Generator[Rows]:
         if not self.moved:

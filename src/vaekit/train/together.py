@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from vaekit.data.core import DataSet, Split
-from vaekit.data.disk import FileRows
+from vaekit.data.stored import StoredRows
 from vaekit.errors import InputError, NonFiniteError
 from vaekit.matmul import matching_matmul
 from vaekit.tensors import seed_noise
@@ -101,7 +101,7 @@ def fit_together(
     """
     constants = differing_weights(cells)
     first, splits = cells[0], splits_of(data)
-    if any(isinstance(rows, FileRows) for split in splits.values() for rows in (split.x, split.mask)):
+    if any(isinstance(rows, StoredRows) for split in splits.values() for rows in (split.x, split.mask)):
         raise NotTogetherError("their rows stay in a file")
     training = first.training.resolved()
     device, rows = training.torch_device(), len(splits["training"])
