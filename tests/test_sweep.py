@@ -388,7 +388,7 @@ def test_a_sweep_that_was_killed_goes_on(recipe: Path, monkeypatch: pytest.Monke
 
 def test_ctrl_c_says_the_line_that_goes_on(recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("vaekit.train.together.Tile._look", lambda tile: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr("vaekit.train.tile.Tile._look", lambda tile: os.kill(os.getpid(), signal.SIGINT))
         assert main(["sweep", "mine.py", "--seed", "0..1", "--epochs", "3", "--out", "stopped"]) == 130
     assert "continue with: vaekit sweep mine.py --out stopped --resume" in capsys.readouterr().err
     assert main(["sweep", "mine.py", "--out", "stopped", "--resume"]) == 0
