@@ -179,15 +179,12 @@ def test_ctrl_c_ends_a_local_cluster_and_all_of_its_processes(recipe: Path) -> N
 
 
 def _descendants(pid: int) -> set[int]:
-    stats = [*path.read_text().rpartition(")")[2].split(), path.parent.name]] for path in Path("/proc").glob("[0-9]*/stat")]
-    children: dict[int, list[int]] = {}
-    for stat in stats:
-        children.setdefault(int(stat[1]), []).append(int(stat[-1]))
-    found, new = set(), [pid]
-    while new:
-        new = [child for parent in new for child in children.get(parent, [])]
-        found |= set(new)
-    return found
+    shown = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split()
+    found, size = {pid}, 0
+    while len(found) > size:
+        size = len(found)
+        found |= {int(child) for child, parent in zip(shown[::2], shown[1::2], strict=True) if int(parent) in found}
+    return found - {pid}
 
 
 def test_a_worker_says_what_it_does_not_see(recipe: Path, address: str, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
