@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import vaekit
 from vaekit import InputError, commands
 from vaekit.cli import main
 from vaekit.runs import open_run
@@ -164,8 +165,9 @@ def test_what_kills_a_worker_is_begun_again_once(recipe: Path, address: str, cap
 
 
 def test_ctrl_c_ends_a_local_cluster_and_all_of_its_processes(recipe: Path) -> None:
-    command = [sys.executable, "-m", "vaekit", "sweep", "mine.py", "--seed", "0..3", "--out", "stopped"]
-    with subprocess.Popen([*command, "--epochs", "1000", "--ray", "local"], stderr=subprocess.PIPE, text=True) as process:
+    words = ["sweep", "mine.py", "--seed", "0..3", "--epochs", "1000", "--out", "stopped", "--ray", "local"]
+    here = {**os.environ, "PYTHONPATH": str(Path(vaekit.__file__).parents[1])}
+    with subprocess.Popen([sys.executable, "-m", "vaekit", *words], stderr=subprocess.PIPE, text=True, env=here) as process:
         until = time.monotonic() + 120
         while len(list(Path("stopped").glob("*/metrics.csv"))) < 4 and time.monotonic() < until and process.poll() is None:
             time.sleep(0.1)
@@ -194,8 +196,8 @@ def test_a_worker_says_what_it_does_not_see(recipe: Path, address: str, monkeypa
     assert "the sweep was called from 0.0: install the same" in error and error.count("\n") == 1
     commands.sweep("mine.py", out="there")
     plan = clusters.Plan("mine.py", {}, (1,))
-    for folder, here in (("gone", "."), ("there", "elsewhere")):
-        missing = "gone/sweep.json" if folder == "gone" else "elsewhere"
+    for folder, here in (("gone", str(Path.cwd())), ("there", "/elsewhere")):
+        missing = f"{here}/gone/sweep.json" if folder == "gone" else here
         found = clusters._train({"part": 0}, parts=[("seed-1",)], plan=plan, folder=folder, here=here, version="0.0")
         assert f"does not see {missing}: the machines of the cluster must share it" in found["refused"]
 

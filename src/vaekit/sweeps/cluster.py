@@ -148,10 +148,9 @@ def _tune(ray: Any, work: Work, parts: Sequence[tuple[str, ...]], kind: str) -> 
     from tqdm import tqdm
 
     tune: Any = ray.tune
-    folder = work.path.resolve()
-    given = {"parts": parts, "plan": work.plan, "folder": str(folder), "here": str(Path.cwd()), "version": __version__}
+    given = {"parts": parts, "plan": work.plan, "folder": str(work.path), "here": str(Path.cwd()), "version": __version__}
     needs = {"CPU": 1, "GPU": 1} if kind == "GPU" else {"CPU": 1}
-    store = folder / ".ray"  # Tune's own notes, which nobody reads again
+    store = work.path.resolve() / ".ray"  # Tune's own notes, which nobody reads again
     refused: list[tuple[tuple[str, ...], InputError | LostRankError]] = []
     with tqdm(desc="sweep", unit="cell", total=sum(map(len, parts)), leave=False, disable=None) as bar:
 
@@ -194,7 +193,7 @@ def _train(
     try:
         if version != __version__:
             raise InputError(f"the worker on {host} has vaekit {__version__}, the sweep was called from {version}: install the same")
-        for needed in (path / "sweep.json", Path(here)):
+        for needed in (Path(here), Path(here) / folder / "sweep.json"):
             if not needed.exists():
                 raise InputError(f"the worker on {host} does not see {needed}: the machines of the cluster must share it, at one place")
         os.chdir(here)  # where a recipe's file and what it reads are looked for
