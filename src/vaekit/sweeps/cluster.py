@@ -39,6 +39,9 @@ QUIET = {
 STORE = 128 * 2**20
 """Bytes of Ray's store of objects, which a sweep hardly uses; by default a third of the memory."""
 
+PATIENCE = 10.0
+"""Seconds that a cluster has to answer."""
+
 TRIES = 1
 """How often what a worker left when it died is begun again, by another."""
 
@@ -68,8 +71,9 @@ def connected(address: str, device: str | None) -> Iterator[Cluster]:
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE} if address == "local" else {}
     try:
         try:
+            _answers(address)
             ray.init(address=address, log_to_driver=False, logging_level="CRITICAL", runtime_env={"env_vars": passed_on}, **local)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except (OSError, RuntimeError, ValueError, OverflowError) as error:
             raise InputError(f"--ray {address}: no such cluster answers ({_line(error)}); start one with: ray start --head") from error
         with _interruptible():
             resources = ray.cluster_resources()
@@ -133,6 +137,16 @@ def parts_of(work: Work, slots: int) -> list[tuple[str, ...]]:
         parts += [group.names] if begun else divided(group.names, most, work.plan.at_once or 1)
     parts += [(name,) for name in single]
     return [part for part in parts if not left.isdisjoint(part)]
+
+
+def _answers(address: str) -> None:
+    """Knock first: Ray itself waits for minutes."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("an address is HOST:PORT, auto or local")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
 def _ray() -> Any:
