@@ -65,7 +65,7 @@ def connected(address: str, device: str | None) -> Iterator[Cluster]:
     ray = _ray()
     if ray.is_initialized():
         raise InputError("this process is connected to Ray already: call ray.shutdown() before, or sweep in a process of its own")
-    before = {name: os.environ.get(name) for name in QUIET}
+    before = dict(os.environ)
     os.environ.update(QUIET)
     passed_on = {name: value for name, value in os.environ.items() if name.startswith("VAEKIT_")} | QUIET
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE} if address == "local" else {}
@@ -84,11 +84,9 @@ def connected(address: str, device: str | None) -> Iterator[Cluster]:
             yield Cluster(ray, address, kind, slots)
     finally:
         ray.shutdown()
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in os.environ.keys() - before.keys():  # ours, and those that Ray sets
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @dataclass(frozen=True)
