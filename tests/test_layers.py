@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("apps",),
     ("recipes",),
     ("runs", "outputs", "report", "launch", "sweeps", "commands"),
-    ("cli", "__main__"),
+    ("cli", "cli_training", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
@@ -43,6 +43,7 @@ FENCED: dict[str, tuple[str, ...]] = {
     "sklearn": ("data", "apps"),
     "matplotlib": ("viz",),
     "pyro": ("apps",),
+    "ray": ("sweeps",),
     "torchvision": (),
     "pickle": (),
     "cPickle": (),

@@ -4,18 +4,22 @@ them."""
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
+import shutil
 import signal
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor, nn
 
 from vaekit import ELBO, IWAE, VAE, Conditional, InputError, NonFiniteError, Objective, Training, commands, fit, heads, priors, viz
@@ -27,8 +31,10 @@ from vaekit.runs import open_run
 from vaekit.sweeps import rows
 from vaekit.train import Checkpoints, Fitted, read_csv
 from vaekit.train.alike import Comparison
-from vaekit.train.program import NotTogetherError
+from vaekit.train.memory import _of_the_container, available, fitting, needed
+from vaekit.train.program import NotTogetherError, Recorded, recorded
 from vaekit.train.stack import Cell
+from vaekit.train.step import Step
 from vaekit.train.together import fit_together
 
 ROWS, BATCH, D = 70, 16, 12  # four full batches and one of six
@@ -388,7 +394,7 @@ def test_a_sweep_that_was_killed_goes_on(recipe: Path, monkeypatch: pytest.Monke
 
 def test_ctrl_c_says_the_line_that_goes_on(recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("vaekit.train.together.Tile._look", lambda tile: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr("vaekit.train.tile.Tile._look", lambda tile: os.kill(os.getpid(), signal.SIGINT))
         assert main(["sweep", "mine.py", "--seed", "0..1", "--epochs", "3", "--out", "stopped"]) == 130
     assert "continue with: vaekit sweep mine.py --out stopped --resume" in capsys.readouterr().err
     assert main(["sweep", "mine.py", "--out", "stopped", "--resume"]) == 0
@@ -418,6 +424,129 @@ def test_what_is_asked_wrongly_is_one_line(words: list[str], why: str, recipe: P
     assert not Path("sweeps").exists()
 
 
+def test_a_resumed_sweep_keeps_to_what_was_trained_at_once(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five cells at once in one product round otherwise than two and three: a resume with other memory still ends with the same bits."""
+    monkeypatch.setattr("vaekit.train.together.fitting", lambda *given: (3, "a reckoning"))
+    assert main(["sweep", "mine.py", "--seed", "0..4", "--out", "whole"]) == 0
+    log = Path("whole/log.txt").read_text()
+    assert "5 cells by one program, 3 at once (more do not fit into half of the memory: a reckoning);" in log
+    calls, save = iter(range(9)), Checkpoints.save
+
+    def dies(store: Checkpoints, *args: Any) -> Path:
+        if next(calls, None) is None:
+            raise Killed
+        return save(store, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Checkpoints, "save", dies)
+        main(["sweep", "mine.py", "--seed", "0..4", "--out", "killed"])
+    monkeypatch.setattr("vaekit.train.together.fitting", lambda *given: (5, ""))
+    assert main(["sweep", "mine.py", "--out", "killed", "--resume"]) == 0
+    assert Path("killed/log.txt").read_text().count("3 at once") == 2
+    assert weights(Path("killed")) == weights(Path("whole")) != {}
+    assert json.loads(Path("killed/seed-0/together.json").read_text()) == {"cells": [f"seed-{n}" for n in range(5)], "at_once": 3}
+
+    assert main(["sweep", "mine.py", "--seed", "0..4", "--at-once", "2", "--out", "asked"]) == 0
+    assert json.loads(Path("asked/sweep.json").read_text())["at_once"] == 2
+    assert "--at-once=2" in json.loads(Path("asked/sweep.json").read_text())["command"]
+    assert "5 cells by one program, 2 at once;" in Path("asked/log.txt").read_text(), "what was asked is not bounded"
+    capsys.readouterr()
+    for folder in ("asked", "whole"):
+        assert main(["sweep", "mine.py", "--at-once", "4", "--out", folder, "--resume"]) == 2
+        assert f"{folder} was started with other values of --at-once: leave the flag out" in capsys.readouterr().err
+
+
+def test_a_start_that_was_killed_is_begun_again_or_answered(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After each of the first files."""
+    commands.sweep("mine.py", {"widths": ((8,), (4, 4))}, seeds=(0, 1), out="whole")
+    begun = json.loads(Path("whole/sweep.json").read_text())
+
+    def left(*names: str) -> Path:
+        folder = Path("left")
+        shutil.rmtree(folder, ignore_errors=True)
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path("whole") / name, folder / name)
+        for run in folder.glob("*/run.json"):
+            run.write_text(run.read_text().replace('"finished"', '"training"'))
+        return folder
+
+    cells = [f"widths-{widths}_seed-{seed}" for widths in ("8", "4,4") for seed in (0, 1)]
+    start = ["sweep.json"]
+    for names in (
+        start,
+        [*start, "recipe.py"],
+        [*start, "recipe.py", f"{cells[0]}/recipe.py"],
+        [*start, "recipe.py", f"{cells[0]}/recipe.py", f"{cells[0]}/run.json", f"{cells[1]}/recipe.py"],
+        [*start, "recipe.py", *(f"{cell}/{name}" for cell in cells[:2] for name in ("recipe.py", "run.json"))],
+        [*start, "recipe.py", *(f"{cell}/{name}" for cell in cells[:2] for name in ("recipe.py", "run.json")), f"{cells[0]}/together.json"],
+    ):
+        folder = left(*names)
+        assert main(["sweep", "mine.py", "--out", "left"]) == 2, "as a new sweep"
+        assert "left already holds something, and a run never overwrites: add --resume" in capsys.readouterr().err
+        assert main(["sweep", "mine.py", "--out", "left", "--resume"]) == 0, names
+        assert weights(folder) == weights(Path("whole")) and len(weights(folder)) == 4
+        assert (folder / "recipe.py").read_bytes() == recipe.read_bytes()
+    shutil.rmtree("left")
+    Path("left").mkdir()
+    (Path("left") / ".sweep.json.12.tmp").write_text("{")
+    assert main(["sweep", "mine.py", "--out", "left", "--resume"]) == 2
+    assert "it has no sweep.json; without --resume one is started" in capsys.readouterr().err
+    assert main(["sweep", "mine.py", "--widths", "8/4,4", "--seed", "0,1", "--out", "left"]) == 0
+    assert json.loads(Path("left/sweep.json").read_text())["arguments"] == begun["arguments"]
+
+    for lost, why in (
+        ("recipe.py", "whole has lost recipe.py, the copy of "),
+        (f"{cells[0]}/run.json", f"{cells[0]} has lost its run.json and holds checkpoints: put it back"),
+    ):
+        kept = Path("whole", lost).read_bytes()
+        Path("whole", lost).unlink()
+        capsys.readouterr()
+        assert main(["sweep", "mine.py", "--out", "whole", "--resume"]) == 2
+        assert why in capsys.readouterr().err
+        Path("whole", lost).write_bytes(kept)
+    note = Path("whole", cells[0], "together.json")
+    for text, why in (("{", "is damaged"), ('{"cells": ["other"], "at_once": 2}', "notes of cells trained together that are not its own")):
+        note.write_text(text)
+        assert main(["sweep", "mine.py", "--out", "whole", "--resume"]) == 2
+        assert why in capsys.readouterr().err
+
+
+def test_the_memory_of_a_model_is_counted() -> None:
+    """Weights, gradients, two averages and the update; what is kept for the backward pass grows as the batch."""
+    q, px = Conditional(nn.Linear(D, 6), heads.Gaussian(3)), Conditional(nn.Linear(3, D), heads.Bernoulli(D))
+    step = Step(VAE(priors.StandardNormal(3), q, px), ELBO())
+    weights, split, training = 12 * 6 + 6 + 3 * 12 + 12, data().train, Training(1, BATCH, device="cpu")
+
+    def seen(rows: int) -> Recorded:
+        return recorded(step, split, training, torch.arange(rows), 0)
+
+    kept = [seen(rows).kept for rows in (8, 16, 32)]
+    assert kept[2] - kept[1] == 2 * (kept[1] - kept[0]) > 2 * 8 * 4 * (12 + 3), "proportional to the batch; x and z at least"
+    buffers = 4 * 3  # of the prior
+    assert needed(step, seen(16), training) == 5 * 4 * weights + buffers + kept[1]
+    assert needed(step, seen(16), replace(training, ema=0.9)) == 6 * 4 * weights + 2 * buffers + kept[1]
+    each = needed(step, seen(16), training)
+    with pytest.MonkeyPatch.context() as patch:
+        for free, count in ((each, 1), (20 * each, 10), (None, None)):
+            patch.setattr("vaekit.train.memory.available", lambda device, free=free: free)
+            assert fitting(step, seen(16), training, torch.device("cpu"))[0] == count
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="memory is known on Linux and of a GPU")
+def test_the_available_memory_is_the_systems_or_the_containers(tmp_path: Path) -> None:
+    free = available(torch.device("cpu"))
+    assert free is not None and 2**20 < free < 2**50
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 600\ninactive_file 50\n")
+    assert _of_the_container(tmp_path) == 350
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _of_the_container(tmp_path) is None and _of_the_container(tmp_path / "none") is None
+
+
 def test_the_figure_shows_each_mean_with_its_error() -> None:
     means, errors = [[-3.0, -2.0, math.nan], [-4.0, -3.5, -3.0]], [[0.5, math.nan, math.nan], [0.1, 0.2, 0.3]]
     figure = viz.settings([1.0, 2.0, 40.0], {"valid/bound": (means, errors)}, flag="beta", lines=["k 1", "k 2"], title="toy")
@@ -428,5 +557,12 @@ def test_the_figure_shows_each_mean_with_its_error() -> None:
     segments = lines[1][2][0].get_segments()
     assert [pytest.approx([-4.1, -3.9]), pytest.approx([-3.7, -3.3]), pytest.approx([-3.3, -2.7])] == [list(s[:, 1]) for s in segments]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["k 1", "k 2"]
+    many = viz.settings(
+        [*range(1, 21), 1000], {"valid/bound": ([[0.0] * 21], [[0.0] * 21])}, flag="k", lines=[""], title="toy", unit="nats"
+    )
+    assert many.axes[0].get_ylabel() == "valid/bound (nats)"
+    FigureCanvasAgg(many).draw()
+    boxes = [label.get_window_extent() for label in many.axes[0].get_xticklabels() if label.get_text()]
+    assert len(boxes) > 5 and all(a.x1 < b.x0 for a, b in pairwise(boxes))
     with pytest.raises(InputError, match=r"\[2, 3\]"):
         viz.settings([1, 2, 3], {"valid/bound": (means[:1], errors)}, flag="beta", lines=["k 1", "k 2"], title="toy")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Annotated
 import typer
 
 from vaekit import __version__, torchrun
+from vaekit.cli_training import MAX_SEED, sweep_command, train_command
 from vaekit.errors import InputError, LostRankError, NonFiniteError
 
 __all__ = ["app", "main"]
@@ -26,7 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-MAX_SEED = 2**63 - 1
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
 Trust = Annotated[bool, typer.Option("--trust", help="Execute the recipe file that the run folder holds.")]
 Device = Annotated[str, typer.Option(help='"auto" takes a GPU where there is one.')]
@@ -56,152 +54,13 @@ def list_command() -> None:
             print(f"  {name:<{width}}  {summary}")
 
 
-@app.command(
-    "train",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    options_metavar="RECIPE [--flag value ...] [--out RUN] [--resume]",
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""Flags that are the recipe's."""
+
+app.command("train", context_settings=PASSED_ON, options_metavar="RECIPE [--flag value ...] [--out RUN] [--resume]")(train_command)
+app.command("sweep", context_settings=PASSED_ON, options_metavar="RECIPE [--flag 1,2,4 ...] [--seed 0..9] [--out SWEEP] [--resume]")(
+    sweep_command
 )
-def train_command(
-    context: typer.Context,
-    out: Annotated[Path | None, typer.Option(help="The run folder; by default runs/<recipe>-<n>.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, bit for bit.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and noise; 1 by default.", min=0, max=MAX_SEED)] = None,
-    device: Annotated[str | None, typer.Option(help='"auto" takes a GPU where there is one; by default the recipe\'s.')] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, 64-true, bf16-mixed or auto; by default the recipe's.")] = None,
-    compile: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="One program of each step; by default in long runs.")
-    ] = None,
-    devices: Annotated[int | None, typer.Option(help="Processes that train together, a device each.", min=1)] = None,
-    strategy: Annotated[str | None, typer.Option(help="ddp, or fsdp to divide the weights over the devices.")] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events beside the CSV.")] = False,
-) -> None:
-    """Train a recipe or, as path.py:function, one of yours.
-
-    vaekit train RECIPE --help shows the recipe's own flags.
-    """
-    words = list(context.args)
-    wants_help = "--help" in words
-    words = [word for word in words if word != "--help"]
-    if not words or words[0].startswith("-"):
-        if not wants_help:
-            raise InputError("which recipe? vaekit train RECIPE; vaekit list shows them")
-        print(context.get_help())
-        return
-    from vaekit.recipes.core import find, outside
-    from vaekit.recipes.flags import describe, parse
-    from vaekit.runs import open_run
-
-    recipe, *flags = words
-    function = find(recipe)
-    if wants_help:
-        print(f"vaekit train {recipe}: {describe(function)}\n\n{context.get_help()}")
-        return
-    arguments = parse(function, flags, also=[f"--{name}" for name in context.params])
-    rank = torchrun.this_rank()
-    if devices is not None and devices > 1 and rank is None:
-        if resume and out is not None:
-            open_run(out)  # each process alone would begin a run that is not there
-        options = [word for name, value in context.params.items() for word in _flag(name, value)]
-        raise typer.Exit(torchrun.start(["train", *options, *words], devices))
-
-    import torch
-
-    from vaekit import commands
-
-    if rank is not None and rank.number > 0:  # the first process says all of it
-        warnings.simplefilter("ignore")
-    # Averages that decay towards 0 end in subnormal numbers, which cost Adam a third of its time. Threads inherit this only from a process
-    # that set it before they began, so it is for the command line, which owns its process, and not for `fit`.
-    torch.set_flush_denormal(True)
-    try:
-        run = commands.train(
-            recipe,
-            arguments,
-            out=out,
-            resume=resume,
-            seed=seed,
-            device=device,
-            precision=precision,
-            compile=compile,
-            devices=devices,
-            strategy=strategy,
-            tensorboard=tensorboard,
-        )
-    finally:
-        torch.set_flush_denormal(False)
-    if rank is not None and rank.number > 0:
-        return
-    end = run.config.end
-    if end is not None and end["best"] is not None and end["epochs"] < end["planned"]:
-        print(f"stopped after epoch {end['epochs']} of {end['planned']}; the weights are those of the best bound, epoch {end['best']}")
-    name = shlex.quote(str(run.path)) + (" --trust" if outside(recipe) else "")
-    print(f"{run.path}\nnext: vaekit evaluate {name} && vaekit report {name}")
-
-
-def _flag(name: str, value: object) -> list[str]:
-    """An option of ``train`` as it stands on the command line."""
-    if isinstance(value, bool):
-        return [f"--{name}"] if value else ["--no-compile"] if name == "compile" else []
-    return [] if value is None else [f"--{name}", str(value)]
-
-
-@app.command(
-    "sweep",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    options_metavar="RECIPE [--flag 1,2,4 ...] [--seed 0..9] [--out SWEEP] [--resume]",
-)
-def sweep_command(
-    context: typer.Context,
-    out: Annotated[Path | None, typer.Option(help="The sweep's folder; by default sweeps/<recipe>-<n>.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the sweep in --out, bit for bit.")] = False,
-    seed: Annotated[str | None, typer.Option(help="One or several, as 1,2,3 or 0..9; 1 by default.")] = None,
-    device: Annotated[str | None, typer.Option(help='"auto" takes a GPU where there is one; by default the recipe\'s.')] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, 64-true, bf16-mixed or auto; by default the recipe's.")] = None,
-    at_once: Annotated[int | None, typer.Option(help="Models in one batched program; by default what is fastest.", min=1)] = None,
-) -> None:
-    """Train a recipe for several flag values and seeds.
-
-    A run for every combination of the values, and a table and a figure of their ends with errors over seeds.
-    Values have commas between them, or of whole numbers first..last; values that have commas themselves have a slash between them.
-    vaekit sweep RECIPE --help shows the recipe's own flags.
-    """
-    words = list(context.args)
-    wants_help = "--help" in words
-    words = [word for word in words if word != "--help"]
-    if not words or words[0].startswith("-"):
-        if not wants_help:
-            raise InputError("which recipe? vaekit sweep RECIPE; vaekit list shows them")
-        print(context.get_help())
-        return
-    from vaekit.recipes.core import find, outside
-    from vaekit.recipes.flags import describe, parse_many, values
-
-    recipe, *flags = words
-    function = find(recipe)
-    if wants_help:
-        print(f"vaekit sweep {recipe}: {describe(function)}\n\n{context.get_help()}")
-        return
-    import torch
-
-    from vaekit import commands
-
-    arguments = parse_many(function, flags, also=["--out", "--resume", "--seed", "--device", "--precision", "--at-once"])
-    seeds = None if seed is None else values("seed", int, seed)
-    if any(not 0 <= one <= MAX_SEED for one in seeds or ()):
-        raise InputError(f"--seed {seed}: a seed is a whole number from 0 to {MAX_SEED}")
-    torch.set_flush_denormal(True)  # as in training
-    try:
-        done = commands.sweep(recipe, arguments, seeds=seeds, out=out, resume=resume, device=device, precision=precision, size=at_once)
-    finally:
-        torch.set_flush_denormal(False)
-    print((done.path / "table.txt").read_text(encoding="utf-8"), end="")
-    finished = next((run for run in done.runs if run.config.state == "finished"), None)
-    trust = " --trust" if outside(recipe) else ""
-    print(f"{done.path}" + ("" if finished is None else f"\nnext: vaekit evaluate {shlex.quote(str(finished.path))}{trust}"))
-    if done.failed:
-        name, why = next(iter(done.failed.items()))
-        more = f" (and {len(done.failed) - 1} more: log.txt)" if len(done.failed) > 1 else ""
-        raise NonFiniteError(f"{len(done.failed)} of {len(done.runs)} cells failed; {name}: {why}{more}")
 
 
 @app.command("evaluate")

@@ -17,6 +17,6 @@ from __future__ import annotations
 
 from vaekit.sweeps.plan import Plan, open_sweep
 from vaekit.sweeps.results import Row, Sweep, as_text, rows
-from vaekit.sweeps.work import sweep
+from vaekit.sweeps.start import sweep
 
 __all__ = ["Plan", "Row", "Sweep", "as_text", "open_sweep", "rows", "sweep"]

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from vaekit.errors import InputError
+from vaekit.files import explained, write_bytes
 from vaekit.launch import command_line, source_of
 from vaekit.recipes.core import RecipeFunction
 from vaekit.recipes.flags import complete, typed
 from vaekit.runs import Config, PathLike
 
-__all__ = ["FORMAT", "MOST", "Plan", "check", "configs", "continued", "open_sweep", "sweep_line"]
+__all__ = ["FORMAT", "MOST", "Plan", "check", "check_source", "configs", "continued", "keep_source", "open_sweep", "sweep_line"]
 
 FORMAT = 1
 MOST = 10_000
@@ -33,6 +34,7 @@ class Plan:
     seeds: tuple[int, ...]
     device: str | None = None
     precision: str | None = None
+    at_once: int | None = None
     format: int = FORMAT
     command: str = ""
     created: str = ""
@@ -61,7 +63,7 @@ def open_sweep(path: PathLike) -> tuple[Path, Plan]:
     """
     folder, file = Path(path), Path(path) / "sweep.json"
     if not file.is_file():
-        raise InputError(f"{folder} is no sweep: it has no sweep.json")
+        raise InputError(f"{folder} is no sweep: it has no sweep.json; without --resume one is started")
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
         if raw["format"] != FORMAT:
@@ -82,14 +84,16 @@ def continued(
     seeds: Sequence[int] | None,
     out: PathLike | None,
     precision: str | None,
+    at_once: int | None,
 ) -> tuple[Path, Plan]:
     """The sweep to resume, after a look that it is the one that is meant."""
     if out is None:
         raise InputError("--resume needs to know which sweep: add --out SWEEP")
     path, plan = open_sweep(out)
     asked: dict[str, Any] = {name: tuple(values) for name, values in (arguments or {}).items()}
-    asked |= ({} if seeds is None else {"seed": tuple(seeds)}) | ({} if precision is None else {"precision": precision})
-    started = {**plan.arguments, "seed": plan.seeds, "precision": plan.precision}
+    common = {"seed": None if seeds is None else tuple(seeds), "precision": precision, "at_once": at_once}
+    asked |= {name: value for name, value in common.items() if value is not None}
+    started = {**plan.arguments, "seed": plan.seeds, "precision": plan.precision, "at_once": plan.at_once}
     if plan.recipe != recipe:
         raise InputError(f"{path} was started with recipe {plan.recipe}, not {recipe}")
     for name, value in asked.items():
@@ -97,10 +101,34 @@ def continued(
             raise InputError(
                 f"{path} was started with other values of --{name.replace('_', '-')}: leave the flag out, or start a new sweep"
             )
-    source, copy = source_of(function), path / "recipe.py"
-    if source is not None and not (copy.is_file() and source.read_bytes() == copy.read_bytes()):
-        raise InputError(f"{source} has changed since {path} was started with it: put it back as {copy} is, or start a new sweep")
+    begun = any((path / name / "checkpoints").exists() for name, _, _ in plan.cells())
+    if not begun:  # it may have been killed before the copy stood
+        keep_source(function, path)
+    check_source(function, path)
     return path, plan
+
+
+def keep_source(function: RecipeFunction, path: Path) -> None:
+    """Copy the file of a recipe from outside the package into the sweep's folder, unless there is a copy."""
+    source, copy = source_of(function), path / "recipe.py"
+    if source is not None and not copy.exists():
+        with explained(path):
+            write_bytes(copy, source.read_bytes())
+
+
+def check_source(function: RecipeFunction, path: Path) -> None:
+    """Whether the recipe is still what the sweep was started with.
+
+    Raises:
+        InputError: its file is another one, or the sweep has lost its copy.
+    """
+    source, copy = source_of(function), path / "recipe.py"
+    if source is None:
+        return
+    if not copy.is_file():
+        raise InputError(f"{path} has lost {copy.name}, the copy of {source} as it was: put it back, or start a new sweep")
+    if source.read_bytes() != copy.read_bytes():
+        raise InputError(f"{source} has changed since {path} was started with it: put it back as {copy} is, or start a new sweep")
 
 
 def check(plan: Plan, function: RecipeFunction) -> None:
@@ -140,5 +168,6 @@ def sweep_line(plan: Plan, out: PathLike | None) -> str:
     words.append(f"--seed={','.join(map(str, plan.seeds))}")
     words += [] if plan.device is None else [f"--device={plan.device}"]
     words += [] if plan.precision is None else [f"--precision={plan.precision}"]
+    words += [] if plan.at_once is None else [f"--at-once={plan.at_once}"]
     words += [] if out is None else ["--out", str(out)]
     return shlex.join(words)

@@ -125,8 +125,8 @@ def figure(sweep: Sweep, table: Sequence[Row]) -> Figure:
         panels,
         flag=flag or "setting",
         lines=[", ".join(f"{name} {typed(value)}" for name, value in zip(others, key, strict=True)) for key in keys],
-        title=f"{plan.recipe}: mean over {seeds} seeds at the end of training" if seeds > 1 else f"{plan.recipe}: the end of training",
-        note="bars: standard error over seeds" if seeds > 1 else "",
+        title=f"{plan.recipe}: the end of training" + (f", mean of {seeds} seeds and its standard error" if seeds > 1 else ""),
+        unit="nats",
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from vaekit.data.stream import Stream
 from vaekit.errors import NonFiniteError
 from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel
-from vaekit.objectives.core import Loss, Objective
+from vaekit.objectives.core import Objective
 from vaekit.objectives.elbo import ELBO
 from vaekit.tensors import seed_noise
 from vaekit.train.checkpoint import Checkpoints, load_state, save_weights
@@ -32,15 +32,15 @@ from vaekit.train.checks import (
     settled,
     try_objective,
 )
-from vaekit.train.collapse import active_units, warn_of_collapse
+from vaekit.train.collapse import warn_of_collapse
 from vaekit.train.ema import EMA
 from vaekit.train.engine import Engine, worth_compiling
 from vaekit.train.fabric import check_processes, connect
-from vaekit.train.feed import Feed, feeds_of
+from vaekit.train.feed import feeds_of
 from vaekit.train.identity import settings
 from vaekit.train.keep import Buffers, channels_last, come_back, forms
 from vaekit.train.logs import CSV, Logger, TextLog, read_csv
-from vaekit.train.meter import Meter, named, summed, values_of
+from vaekit.train.meter import Meter, named
 from vaekit.train.nonfinite import explain
 from vaekit.train.process import Interrupted, interruptible, locked
 from vaekit.train.progress import Clock, progress_for
@@ -49,7 +49,7 @@ from vaekit.train.run import Run, go_on
 from vaekit.train.settings import Training
 from vaekit.train.sharding import returned
 from vaekit.train.step import Step
-from vaekit.types import Batch
+from vaekit.train.validation import validate
 
 __all__ = ["Fitted", "fit"]
 
@@ -268,7 +268,7 @@ def fit(
                 row |= {"train/lr": float(bare.param_groups[0]["lr"])} | schedule_values(objective, run.at.step - 1)
                 run.meter = Meter()
                 if valid is not None:
-                    row |= named("valid", _validate(run, forward, valid, training))
+                    row |= named("valid", validate(run, forward, valid, training))
                 row["seconds"] = time.monotonic() - started
                 history.append(row)
                 for logger in loggers:
@@ -289,24 +289,6 @@ def fit(
             save_weights(model, folder / "model.safetensors")
         ranks.tell(run.at.step)  # nobody leaves before it is written
         return Fitted(model, history, run.at.step, run.at.best_step, run.at.seconds)
-
-
-def _validate(run: Run, forward: Callable[[Batch, int], Loss], feed: Feed, training: Training) -> dict[str, float]:
-    """Means over a split in evaluation mode, with the average of the weights where there is one. Training's noise goes on as if nothing
-    had been; validation's own is the same each time, so that two epochs differ by their weights alone."""
-    averaged = nullcontext() if run.ema is None else run.ema.applied()
-    with run.ranks.apart(training.seed), torch.no_grad(), averaged:
-        run.module.eval()
-        meter = Meter()
-        for rows, _ in feed.epoch(0):
-            with run.ranks.share(rows) as part:
-                names, total, _ = summed(values_of(forward(feed.batch(part.own), run.at.step)))
-            meter.accumulate(names, part.total(total), part.rows)
-        means = meter.means()
-        if "bound" in means and run.at.step >= settled(run.module.objective):  # during a warm-up the bound is no aim yet
-            run.judge(means["bound"], keep=training.patience is not None)
-        with run.ranks.gathered(run.module):
-            return means | active_units(run.module.model, feed.shown)
 
 
 def _kept(store: Checkpoints | None) -> str:

@@ -80,7 +80,7 @@ class Replay:
 @dataclass(frozen=True)
 class Recorded:
     """One model's step, alone: its noise, of which the first ``prepared`` are the batch's, the names of what it logs, its surrogate, the
-    parameters that it has a gradient for, and the arithmetic of its forward pass."""
+    parameters that it has a gradient for, the arithmetic of its forward pass, and the bytes that this keeps for the backward pass."""
 
     requests: list[Request]
     prepared: int
@@ -88,6 +88,7 @@ class Recorded:
     surrogate: float
     used: list[bool]
     flops: int
+    kept: int
 
 
 def recorded(module: Step, split: Split, training: Training, index: Tensor, step: int) -> Recorded:
@@ -101,7 +102,17 @@ def recorded(module: Step, split: Split, training: Training, index: Tensor, step
     parameters = [p for p in module.parameters() if p.requires_grad]
     before, buffers = _generators(device), {name: b.clone() for name, b in module.named_buffers()}
     kept, plain = dict(buffers), _plain(module)
-    with noise.drawn_by(source), autocast(training, device), FlopCounterMode(display=False) as flops:
+    known = {t.untyped_storage().data_ptr() for t in [*module.parameters(), *buffers.values()]}
+    saved: dict[int, int] = {}
+
+    def keep(t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in known:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return t
+
+    counting = torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t)
+    with noise.drawn_by(source), autocast(training, device), FlopCounterMode(display=False) as flops, counting:
         batch = split.batch(index)
         prepared = len(source.requests)
         loss = functional_call(module, buffers, (batch, step))
@@ -112,7 +123,8 @@ def recorded(module: Step, split: Split, training: Training, index: Tensor, step
     grads = torch.autograd.grad(loss.surrogate.mean(), parameters, allow_unused=True)
     names, _, _ = summed(values_of(loss, loss.surrogate.new_zeros(())))
     used = [g is not None for g in grads]
-    return Recorded(source.requests, prepared, names, float(loss.surrogate.detach().mean()), used, flops.get_total_flops())
+    surrogate, work = float(loss.surrogate.detach().mean()), flops.get_total_flops()
+    return Recorded(source.requests, prepared, names, surrogate, used, work, sum(saved.values()))
 
 
 def autocast(training: Training, device: torch.device) -> Any:

@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vaekit.errors import InputError
-from vaekit.viz.figure import CATEGORIES, blank, put_note, put_title, shorten, styled
+from vaekit.viz.figure import CATEGORIES, blank, put_title, shorten, styled, text_width
 
 __all__ = ["settings"]
 
 Table = Sequence[Sequence[float]]
+_WIDTH, _GAP = 330.0, 4.0  # pixels: of the stretch between the outer ticks, at least, and between two labels
+_DASHES = ("-", "--", ":", "-.")  # the second when the colours have been used up, and so on
 _FAR = 20.0  # from this ratio of the largest to the smallest value on, the axis is logarithmic
 
 
@@ -25,7 +27,7 @@ def settings(
     flag: str,
     lines: Sequence[str],
     title: str,
-    note: str = "",
+    unit: str = "",
 ) -> Figure:
     """A panel for each measure: its mean at each value of a setting, with its standard error as a bar, a line for each other setting.
 
@@ -35,7 +37,7 @@ def settings(
         flag: the setting's name.
         lines: names of the L lines; one may be "".
         title: heading.
-        note: small, at the foot.
+        unit: of all measures, such as "nats".
 
     Raises:
         InputError: means or errors of another shape than ``[L, X]``, or no panel.
@@ -56,13 +58,14 @@ def settings(
         figure = blank(60 + 440 * len(tables), 380 + 14 * (len(lines) > 1) * min(len(lines), 10), constrained=True)
         for axes, (name, (means, errors)) in zip(np.atleast_1d(figure.subplots(1, len(tables))), tables.items(), strict=True):
             for number, line in enumerate(lines):
-                _line(axes, at, means[number], errors[number], CATEGORIES[number % len(CATEGORIES)], "_nolegend_" if line == "" else line)
+                _line(axes, at, means[number], errors[number], number, "_nolegend_" if line == "" else line)
             if numeric and at.min() > 0 and at.max() >= _FAR * at.min():
                 axes.set_xscale("log")
             axes.minorticks_off()
-            axes.set_xticks(at, [shorten(f"{value:g}" if isinstance(value, float) else str(value), 14) for value in x])
+            words = [shorten(f"{value:g}" if isinstance(value, float) else str(value), 14) for value in x]
+            axes.set_xticks(at, _apart(np.log(at) if axes.get_xscale() == "log" else at, words))
             axes.set_xlabel(shorten(flag, 40), parse_math=False)
-            axes.set_ylabel(shorten(name, 40), parse_math=False)
+            axes.set_ylabel(shorten(name, 40) + (f" ({unit})" if unit else ""), parse_math=False)
             axes.grid()
         if any(lines):
             handles, names = figure.axes[0].get_legend_handles_labels()
@@ -70,13 +73,35 @@ def settings(
             for text in legend.get_texts():
                 text.set_parse_math(False)
         put_title(figure, title)
-        if note:
-            put_note(figure, note)
         return figure
 
 
-def _line(axes: Axes, x: NDArray[np.float64], mean: NDArray[np.float64], error: NDArray[np.float64], colour: str, label: str) -> None:
+def _apart(x: NDArray[np.float64], words: Sequence[str]) -> list[str]:
+    """The labels of ticks at these places of an axis, "" for one that the label before it leaves no room for."""
+    pixels = (x - x.min()) / max(float(np.ptp(x)), 1e-12) * _WIDTH
+    shown, end = list(words), -np.inf
+    for number in np.argsort(x):
+        half = text_width(words[number], size=8) / 2
+        if pixels[number] - half < end + _GAP:
+            shown[number] = ""
+        else:
+            end = pixels[number] + half
+    return shown
+
+
+def _line(axes: Axes, x: NDArray[np.float64], mean: NDArray[np.float64], error: NDArray[np.float64], number: int, label: str) -> None:
     there, order = np.isfinite(mean), np.argsort(x)
     keep = order[there[order]]
-    bars = np.nan_to_num(error[keep], nan=0.0)
-    axes.errorbar(x[keep], mean[keep], yerr=bars, color=colour, marker="o", markersize=4, linewidth=1.3, capsize=3, label=label)
+    again, colour = divmod(number, len(CATEGORIES))
+    axes.errorbar(
+        x[keep],
+        mean[keep],
+        yerr=np.nan_to_num(error[keep], nan=0.0),
+        color=CATEGORIES[colour],
+        linestyle=_DASHES[again % len(_DASHES)],
+        marker="o",
+        markersize=4,
+        linewidth=1.3,
+        capsize=3,
+        label=label,
+    )
