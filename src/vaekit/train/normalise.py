@@ -133,7 +133,7 @@ class _Normalise(torch.autograd.Function):
         g = grad.to(mean.dtype)
         normed = (x - mean.view(shape)) * inverse.view(shape)
         own = torch.stack([g.sum(_dims(x)), (g * normed).sum(_dims(x))])
-        sums = own.double()
+        sums = own.to(torch.float64, copy=True)
         distributed.all_reduce(sums)
         # a repeated row is normalised like the others, but has no share in the statistics
         first, second = ((ctx.weight / ctx.n) * sums).to(g.dtype).view(2, *shape)
