@@ -161,18 +161,15 @@ def kinds(folder: Path) -> dict[str, tuple[Callable[[], VAE], Callable[[], DataS
     }
 
 
-@pytest.mark.parametrize(
-    ("kind", "compiled"), [("binarised, labelled", False), ("with missing entries", False), ("binarised, labelled", True)]
-)
-def test_weights_are_those_of_data_in_memory(kind: str, compiled: bool, tmp_path: Path) -> None:
-    """Bit for bit, with every row of the history; the held-out splits are read from the file too."""
+@pytest.mark.parametrize("kind", ["binarised, labelled", "with missing entries"])
+def test_weights_are_those_of_data_in_memory(kind: str, tmp_path: Path) -> None:
+    """Bit for bit, with every row of the history; the held-out splits are read from the file too. (Compiled: in test_data_stream.)"""
     build, here, there = kinds(tmp_path)[kind]
-    options = settings(compile=compiled, repeat=2, ema=0.9)
+    options = settings(compile=False, repeat=2, ema=0.9)
     one, other = (quiet(build(), make(), training=options) for make in (here, there))
     assert same(one.model, other.model) and one.step == other.step == 3 * 4 * 2
     for a, b in zip(one.history, other.history, strict=True):
         assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
-    torch._dynamo.reset()
     test = (here().test, there().test)
     assert evaluate(one.model, test[0], samples=3) == evaluate(other.model, test[1], samples=3)
 
@@ -305,7 +302,7 @@ def test_a_sample_has_the_first_row_and_the_last(n: int, tmp_path: Path) -> None
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of one program is read from /proc")
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    """What is looked at of 800 MB, a pass in random order and one in theirs take under 200 MB."""
+    """What is looked at of 400 MB, a pass in random order and one in theirs take under 150 MB."""
     code = """if True:
         import sys, torch
         from vaekit import Training
@@ -324,10 +321,10 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
         print(bytes_, peak() - before)
     """
     path = tmp_path / "large.npy"
-    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(200_000, 1000))  # sparse: no block of the disk is taken
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(100_000, 1000))  # sparse: no block of the disk is taken
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, env=os.environ, check=True)
     seen, taken = map(int, done.stdout.split())
-    assert seen == 199_990 * 1000 and 2 < taken < 200
+    assert seen == 99_990 * 1000 and 2 < taken < 150
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------------------------

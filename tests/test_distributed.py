@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from vaekit.runs import open_run
 from vaekit.torchrun import Ended, told
 from vaekit.train import load_weights, read_csv, save_weights
 from vaekit.train.checks import check_divisible
+from vaekit.train.normalise import over_all
 from vaekit.train.ranks import Part
 
 quiet: Callable[..., Any] = partial(fit, progress=False)
@@ -40,6 +42,33 @@ def data() -> DataSet:
     """Drawn anew at each read; 52 training rows in batches of 17 leave one in the last, so that a process has none of it."""
     grey = torch.rand(3, ROWS, 6, generator=torch.Generator().manual_seed(0)).mul(255).to(torch.uint8)
     return binarise(DataSet("noise", train=Split(grey[0]), test=Split(grey[1]), valid=Split(grey[2, :41])))
+
+
+def normalised() -> VAE:
+    """Batch normalisation of rows and of K samples of them; and of as many pseudo-inputs as a process has rows, which all of them have.
+
+    Not right after a layer with a bias: that has no gradient then but rounding, of which Adam makes steps like any other."""
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    decoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.BatchNorm1d(8, momentum=0.3), nn.Linear(8, 6))
+    posterior = Conditional(encoder, heads.Gaussian(2))
+    return VAE(priors.VampPrior(posterior, torch.rand(10, 6), low=-9, high=9), posterior, Conditional(decoder, heads.Bernoulli(6)))
+
+
+def normalised_images() -> VAE:
+    """Batch normalisation of images, such as takes a single row too, with its variants."""
+    torch.manual_seed(0)
+    encoder = nn.Sequential(
+        nn.Unflatten(1, (1, 2, 3)),
+        nn.Conv2d(1, 4, 2, bias=False),
+        nn.BatchNorm2d(4, momentum=None),
+        nn.Tanh(),
+        nn.BatchNorm2d(4, affine=False),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
+    decoder = nn.Sequential(nn.Linear(2, 6), nn.Unflatten(1, (1, 2, 3)), nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten())
+    return VAE(priors.StandardNormal(2), Conditional(encoder, heads.Gaussian(2)), Conditional(decoder, heads.Bernoulli(6)))
 
 
 def model(*extra: nn.Module, unused: bool = False) -> VAE:
@@ -92,7 +121,19 @@ CASES: dict[str, Callable[[], tuple[VAE, dict[str, Any]]]] = {
         {"training": replace(TRAINING, epochs=40, patience=2, ema=0.5, clip=0.1, strategy="fsdp", devices=2)},
     ),
     "several levels of paths": lambda: (model(), {"objective": DReG(3), "training": replace(TRAINING, epochs=1)}),
+    "normalised": lambda: (normalised(), {"objective": ELBO(2), "training": replace(TRAINING, batch_size=20)}),
+    "normalised images": lambda: (normalised_images(), {"training": TRAINING}),
+    "normalised images, sharded": lambda: (normalised_images(), {"training": replace(TRAINING, strategy="fsdp", devices=2, epochs=2)}),
 }
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "rows": (lambda: nn.BatchNorm1d(3), (3,)),
+    "rows of several values": (lambda: nn.BatchNorm1d(3, momentum=0.4, eps=0.1), (3, 4)),
+    "images": (lambda: nn.BatchNorm2d(3, momentum=None), (3, 2, 2)),
+    "volumes without weights": (lambda: nn.BatchNorm3d(3, affine=False), (3, 2, 1, 2)),
+    "without averages": (lambda: nn.BatchNorm2d(3, track_running_stats=False), (3, 2, 1)),
+    "frozen": (lambda: nn.BatchNorm1d(3).requires_grad_(False), (3,)),
+}
+ROWS_OF_LAYERS = 7
 
 
 def several(settings: dict[str, Any]) -> dict[str, Any]:
@@ -109,9 +150,42 @@ def refused(settings: dict[str, Any], made: VAE | None = None) -> str:
     return str(caught.value)
 
 
+def differences(layer: nn.Module, shape: tuple[int, ...], cut: int) -> dict[str, float]:
+    """How much a layer whose input is cut in two, ``cut`` rows and the rest, differs from the same layer with all of it."""
+    torch.manual_seed(1)
+    for p in layer.double().parameters():
+        nn.init.normal_(p)
+    whole, found = deepcopy(layer), {}
+    number = int(os.environ["RANK"])
+    rows = slice(0, cut) if number == 0 else slice(cut, ROWS_OF_LAYERS)
+    weight = float(rows.start < rows.stop)
+    rows = rows if weight else slice(0, 1)  # as `Several.share` does it
+    with over_all(layer, lambda: weight):
+        for turn in range(3):
+            x, by = (torch.randn(ROWS_OF_LAYERS, *shape, dtype=torch.float64) for _ in range(2))
+            x = (3 * x + 5 + turn).requires_grad_()
+            part = x.detach()[rows].requires_grad_()
+            if turn == 2:
+                whole.eval()
+                layer.eval()
+            want, got = whole(x), layer(part)
+            (want.sin() * by).sum().backward()
+            (weight * (got.sin() * by[rows]).sum()).backward()
+            found |= {f"{turn}: output": float((got - want[rows]).detach().abs().max())}
+            found[f"{turn}: gradient"] = float((part.grad - weight * x.grad[rows]).abs().max())
+        for name, p in layer.named_parameters():
+            if p.grad is not None:
+                torch.distributed.all_reduce(p.grad)
+                found[f"gradient of {name}"] = float((p.grad - whole.get_parameter(name).grad).abs().max())
+        found |= {name: float((b - whole.get_buffer(name)).abs().max()) for name, b in layer.named_buffers()}
+    assert "forward" not in vars(layer)
+    return found
+
+
 def worker(folder: Path) -> None:
-    """What each of two processes does."""
+    """What each of two processes does. The first two are killed at step 10 of a run that goes on here, and two others take their place."""
     first = os.environ["RANK"] == "0"
+    assert main(["train", str(folder / "mine.py"), "--out", str(folder / "disturbed"), "--resume"]) == 0
     for name, case in CASES.items():
         made, settings = case()
         if not first:  # what the first process begins with is what counts
@@ -130,7 +204,8 @@ def worker(folder: Path) -> None:
     quiet(model(drawing), data(), training=replace(TRAINING, epochs=1, devices=2))
     said = {"non-finite": refused({"training": replace(TRAINING, devices=2)}, model(Breaking()))}
     said |= {"three": refused({"training": replace(TRAINING, devices=3)}), "one": refused({"training": TRAINING})}
-    (folder / f"rank {os.environ['RANK']}.json").write_text(json.dumps([said, drawing.seen]))
+    layers = {f"{name}, {cut}": differences(make(), shape, cut) for name, (make, shape) in LAYERS.items() for cut in (5, ROWS_OF_LAYERS)}
+    (folder / f"rank {os.environ['RANK']}.json").write_text(json.dumps([said, drawing.seen, layers]))
     recipe = str(folder / "mine.py")
     commands.train(recipe, out=folder / "undisturbed")
     os.environ["FAULT"] = "end 5"
@@ -151,7 +226,7 @@ from vaekit.objectives import Schedule
 class Fault(Schedule):
     def __call__(self, step):
         what, _, at = os.environ.get("FAULT", "").partition(" ")
-        if at == str(step) and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        if at == str(step) and (what == "end" or os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"):
             if what in ("kill", "end") and os.environ["RANK"] == "1":
                 os.kill(os.getpid(), signal.SIGKILL if what == "kill" else signal.SIGTERM)
             if what == "interrupt" and os.environ["RANK"] == "0":
@@ -182,15 +257,27 @@ def torchrun(*words: str, fault: str = "") -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes have left."""
+def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subprocess.CompletedProcess[str]]]:
+    """A folder with what two processes have left, and how the runs ended that left ``disturbed`` there: each start takes ten seconds, so
+    that the one which is restarted after a kill does all the rest as well."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "mine.py").write_text(MINE)
     for name in ("sharded", "whole"):
         quiet(model(), data(), training=replace(TRAINING, epochs=1, ema=0.9), out=folder / f"from one, {name}")
-    done = torchrun("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, str(folder))
+    vaekit = ("-m", "vaekit", "train", str(folder / "mine.py"), "--out", str(folder / "disturbed"), "--devices", "2")
+    interrupted = torchrun(*vaekit, fault="interrupt 3")
+    killed = torchrun(*vaekit, "--resume", fault="kill 8")
+    assert not (folder / "disturbed" / "model.safetensors").exists()
+    elastic = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1")
+    done = torchrun(*elastic, __file__, str(folder), fault="kill 10")
     assert done.returncode == 0, done.stderr
-    return folder
+    return folder, [interrupted, killed]
+
+
+@pytest.fixture(scope="module")
+def folder(disturbed: tuple[Path, object]) -> Path:
+    """What two processes have left."""
+    return disturbed[0]
 
 
 def same(got: VAE, want: VAE) -> None:
@@ -209,13 +296,22 @@ def same_rows(got: list[dict[str, float]], want: list[dict[str, float]]) -> None
 def test_two_processes_are_one(name: str, folder: Path) -> None:
     want, settings = CASES[name]()
     fitted = quiet(want, data(), **alone(settings))
-    got = model(unused="early" in name)
+    got, _ = CASES[name]()
     load_weights(got, folder / f"{name}.safetensors")
     history, step, best_step = json.loads((folder / f"{name}.json").read_text())
     assert (step, best_step) == (fitted.step, fitted.best_step)
     assert step < 160 or "early" not in name, "the case says nothing: it never stopped"
     same_rows(history, fitted.history)
     same(got, want)
+
+
+def test_a_normalised_layer_of_two_parts_is_that_of_the_whole(folder: Path) -> None:
+    """Outputs, gradients and averages, of parts of 5 and 2 rows, and of 7 and none; in evaluation too."""
+    for rank in (0, 1):
+        layers = json.loads((folder / f"rank {rank}.json").read_text())[2]
+        assert len(layers) == 2 * len(LAYERS)
+        for name, found in layers.items():
+            assert len(found) >= 5 and max(found.values()) < 1e-10, (rank, name, found)
 
 
 @pytest.mark.parametrize("name", ["sharded", "whole"])
@@ -261,26 +357,22 @@ def test_a_signal_to_one_process_ends_both_at_the_same_step(folder: Path) -> Non
     assert "resumed at step 6\n" in (folder / "asked" / "log.txt").read_text()
 
 
-def test_a_run_that_is_interrupted_killed_and_killed_again_ends_as_one_left_alone(folder: Path) -> None:
-    recipe, run = str(folder / "mine.py"), folder / "disturbed"
-    vaekit = ("-m", "vaekit", "train", recipe, "--out", str(run))
-    resume = f"continue with: vaekit train {recipe} --out {run} --resume --devices 2"
+def test_a_run_that_is_interrupted_killed_and_killed_again_ends_as_one_left_alone(
+    disturbed: tuple[Path, list[subprocess.CompletedProcess[str]]],
+) -> None:
+    folder, (interrupted, killed) = disturbed
+    run = folder / "disturbed"
+    resume = f"continue with: vaekit train {folder / 'mine.py'} --out {run} --resume --devices 2"
 
-    done = torchrun(*vaekit, "--devices", "2", fault="interrupt 3")
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("epoch")]
-    assert done.returncode == 130 and len(lines) == 1, done.stderr
+    lines = [line for line in interrupted.stderr.splitlines() if not line.startswith("epoch")]
+    assert interrupted.returncode == 130 and len(lines) == 1, interrupted.stderr
     assert lines[0].startswith("vaekit: interrupted after step ") and lines[0].endswith(resume)
     assert 4 <= int(lines[0].split()[4]) < 12
 
-    done = torchrun(*vaekit, "--devices", "2", "--resume", fault="kill 8")
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("epoch")]
-    assert done.returncode == 1 and len(lines) == 1, done.stderr
+    lines = [line for line in killed.stderr.splitlines() if not line.startswith("epoch")]
+    assert killed.returncode == 1 and len(lines) == 1, killed.stderr
     assert lines[0].startswith("vaekit: rank 1 of 2 (process ") and lines[0].endswith(f"was killed by SIGKILL; {resume}")
-    assert not (run / "model.safetensors").exists()
 
-    elastic = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1")
-    done = torchrun(*elastic, *vaekit, "--resume", fault="kill 10")
-    assert done.returncode == 0, done.stderr
     log = (run / "log.txt").read_text()
     assert "resumed at step 8\n" in log and "resumed at step 10\n" in log
     assert (run / "model.safetensors").read_bytes() == (folder / "undisturbed" / "model.safetensors").read_bytes()
@@ -368,9 +460,13 @@ def test_a_promise_holds(objective: Any) -> None:
 
 
 def test_modules_that_compare_examples_are_refused() -> None:
-    with pytest.raises(InputError, match=r"posterior.net.1 is BatchNorm1d, .*devices=1"):
-        check_divisible(model(nn.BatchNorm1d(8)), ELBO())
-    check_divisible(model(nn.GroupNorm(2, 8)), ELBO())
+    class Mine(nn.BatchNorm1d):
+        pass
+
+    for part in (Mine(8), nn.SyncBatchNorm(8), nn.InstanceNorm1d(8, track_running_stats=True)):
+        with pytest.raises(InputError, match=rf"posterior.net.1 is {type(part).__name__}, .*BatchNorm1d.*devices=1"):
+            check_divisible(model(part), ELBO())
+    check_divisible(model(nn.GroupNorm(2, 8), nn.BatchNorm1d(8), nn.InstanceNorm1d(8)), ELBO())
     with pytest.raises(InputError, match=r"posterior.net.1 is a Codebook that follows averages"):
         check_divisible(model(Codebook(4, 8, decay=0.9)), ELBO())
 

@@ -297,8 +297,9 @@ def test_a_surrogate_alone() -> None:
     )
 
 
-def test_the_last_good_checkpoint_is_named_and_finite(tmp_path: Path) -> None:
+def test_the_last_good_checkpoint_is_named_and_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     after = 6
+    monkeypatch.setattr("vaekit.train.loop.EPOCH_SECONDS", 0.0)  # one at each epoch's end
     text = message(ladder(likelihood=poison(nan_scale, after)), out=tmp_path)
     step, _ = first_step(after)
     store = Checkpoints(tmp_path / "checkpoints", 3)

@@ -22,7 +22,7 @@ from vaekit.data.binarise import binarise
 from vaekit.data.core import DataSet, Split
 from vaekit.models.core import LatentModel
 from vaekit.objectives import Beta, Cosine, Linear, Objective, Schedule
-from vaekit.train import Interrupted, WarmAdagrad, read_csv
+from vaekit.train import Interrupted, WarmAdagrad, loop, read_csv
 from vaekit.train.checkpoint import Checkpoints
 from vaekit.train.identity import checksum
 
@@ -307,7 +307,45 @@ def test_a_checkpoint_holds_the_training_weights_and_model_safetensors_the_final
     final = fitted.model.state_dict()
     name = "likelihood.net.0.weight"
     assert torch.equal(tensors[f"ema/model.{name}"], final[name]) and not torch.equal(tensors[f"module/model.{name}"], final[name])
-    assert len(Checkpoints(tmp_path / "checkpoints", 3).paths()) == 3
+
+
+class Lost(ELBO):
+    """The ELBO, and at step ``at`` an end without a word, as a kill would be: nothing is written any more."""
+
+    def __init__(self, at: int | None = None) -> None:
+        super().__init__(penalty=Beta(Linear(0, 1, 10)))
+        self._at = at
+
+    def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
+        if self.training and step == self._at:
+            raise MemoryError
+        return super().forward(model, batch, step)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seconds", "kept"),
+    {
+        "epochs that end at once": ({}, 5.0, [0]),
+        "epochs that take longer": ({}, 0.0, [0, 4, 8, 12]),
+        "an interval of one's own": ({"checkpoint_minutes": 0}, 5.0, [0, *range(1, 15)]),
+        "the best weights": ({"patience": 3, "optimiser": partial(torch.optim.SGD, lr=0.0)}, 5.0, [0, 12]),  # settled in the third epoch
+    }.values(),
+)
+def test_when_a_checkpoint_is_written(
+    changes: dict[str, Any], seconds: float, kept: list[int], memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a run that dies between two of them goes on from the earlier one, over the rows that it had written since."""
+    monkeypatch.setattr(loop, "EPOCH_SECONDS", seconds)
+    training = settings(keep=99, **changes)
+    whole = quiet(model(), data(), objective=Lost(), training=training, out=memory / "whole")
+    with pytest.raises(MemoryError):
+        quiet(model(), data(), objective=Lost(14), training=training, out=memory / "parts")
+    store = Checkpoints(memory / "parts" / "checkpoints", 99)
+    assert [int(path.stem[5:]) for path in store.paths()] == kept
+    assert len(rows(memory / "parts")) == 3
+    resumed = quiet(model(), data(), objective=Lost(), training=training, out=memory / "parts", resume=True)
+    assert same(whole.model, resumed.model) and rows(memory / "whole") == rows(memory / "parts")
+    assert int(store.paths()[-1].stem[5:]) == EPOCHS * BATCHES
 
 
 def test_metrics_of_a_torn_file(tmp_path: Path) -> None:

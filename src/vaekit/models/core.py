@@ -26,6 +26,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
+from vaekit import noise
 from vaekit.dist import centre, closed_form_kl, describe, draw, has_density, is_discrete, log_prob_observed, tempered
 from vaekit.errors import InputError
 from vaekit.models.view import plain_input
@@ -61,9 +62,11 @@ def from_q(k: int, *, reparam: bool = True) -> Pick:
         _check_pair(level, q, p)
         shape = _missing(q, (k, q.batch_shape[-1]))
         if not has_density(q):
-            z = q.rsample(shape) if reparam else q.sample(shape)
+            with noise.along(1):
+                z = q.rsample(shape) if reparam else q.sample(shape)
             return Level(z, p, q, p.log_prob(z), None)
-        z, log_q = draw(q, shape, reparam)
+        with noise.along(1):
+            z, log_q = draw(q, shape, reparam)
         return Level(z, p, q, p.log_prob(z), log_q)
 
     return pick
@@ -75,7 +78,8 @@ def from_p(k: int, n: int, *, temperature: float = 1.0) -> Pick:
         raise InputError(f"temperature {temperature}: it must be 0 or more and finite; 1 is the model's own, 0 leaves out the noise")
 
     def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
-        z, _ = draw(tempered(p, temperature), _missing(p, (k, n)), False)
+        with noise.along(1):
+            z, _ = draw(tempered(p, temperature), _missing(p, (k, n)), False)
         return _scored(level, z, q, p)
 
     return pick
@@ -278,7 +282,8 @@ class LatentModel(nn.Module, abc.ABC):
         c = _contexts(context, n)
         with torch.no_grad():
             made = self.trace(from_p(1, n), context=c)
-            x = made.px.sample()[0]
+            with noise.along(1):
+                x = made.px.sample()[0]
         return self.score(Batch(x, c), made.z)
 
     def sample(self, n: int, *, temperature: float = 1.0, mean: bool = True, context: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import Distribution
 
+from vaekit import noise
 from vaekit.dist import describe, relaxed
 from vaekit.errors import InputError
 from vaekit.models.core import Level, Pick, _check_pair, _missing
@@ -48,7 +49,8 @@ def from_relaxed(k: int, temperature: float, *, prior_temperature: float | None 
         r, prior = relaxed(q, temperature), relaxed(p, temperature if prior_temperature is None else prior_temperature)
         if type(r) is not type(prior):
             raise InputError(f"level {level}: q(z | x) is {describe(q)} and p(z) {describe(p)}: give both one kind of variable")
-        y = r.rsample_y(_missing(q, (k, q.batch_shape[-1])))
+        with noise.along(1):
+            y = r.rsample_y(_missing(q, (k, q.batch_shape[-1])))
         soft = r.value(y)
         if straight_through:
             return _hard(r.hard(y), soft, q, p)
@@ -68,7 +70,9 @@ def from_straight_through(k: int) -> Pick:
     def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
         q = _posterior(level, q, p)
         relaxed(q, 1.0)  # refuses continuous variables: the gradient of a mean would forget their scales
-        return _hard(q.sample(_missing(q, (k, q.batch_shape[-1]))), q.mean, q, p)
+        with noise.along(1):
+            z = q.sample(_missing(q, (k, q.batch_shape[-1])))
+        return _hard(z, q.mean, q, p)
 
     return pick
 

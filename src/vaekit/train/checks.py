@@ -22,6 +22,7 @@ from vaekit.objectives.rates import Penalty
 from vaekit.objectives.score import Baseline
 from vaekit.priors import VampPrior
 from vaekit.quantise import Codebook, CodePrior
+from vaekit.train.normalise import DIVISIBLE
 from vaekit.types import Batch
 
 __all__ = [
@@ -227,7 +228,8 @@ def check_objective(objective: object) -> None:
 
 
 def check_divisible(model: nn.Module, objective: Objective) -> None:
-    """A batch may be divided over processes: no example's loss depends on the others, and nothing follows averages over a batch.
+    """A batch may be divided over processes: no example's loss depends on the others but through batch normalisation, and nothing else
+    follows averages over a batch.
 
     Raises:
         InputError: otherwise.
@@ -239,12 +241,13 @@ def check_divisible(model: nn.Module, objective: Objective) -> None:
                 "part of the batch, would train something else; use devices=1"
             )
     for name, part in model.named_modules():
-        if isinstance(part, nn.modules.batchnorm._NormBase) and (
-            part.track_running_stats or isinstance(part, nn.modules.batchnorm._BatchNorm)
-        ):
+        averages = isinstance(part, nn.modules.batchnorm._BatchNorm) or (
+            isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
+        )
+        if averages and type(part) not in DIVISIBLE:
             raise InputError(
                 f"{name} is {type(part).__name__}, and each of several processes would normalise by the statistics of its own part of the "
-                "batch: use LayerNorm or GroupNorm, or train with devices=1"
+                "batch: use torch's BatchNorm1d, 2d or 3d, LayerNorm or GroupNorm, or train with devices=1"
             )
         if isinstance(part, Codebook) and part.decay is not None and not part.frozen:
             raise InputError(

@@ -58,6 +58,10 @@ CHECK_EVERY = {"cpu": 1, "cuda": 64, "compiled": 256}
 anybody can look; so there the run goes on without looking, keeps a copy of its state, and if something was not finite goes back to the
 copy and repeats those steps one look at a time, not compiled."""
 
+EPOCH_SECONDS = 5.0
+"""An epoch that ends sooner than this after the last checkpoint writes none: of a small network that would take a good part of the epoch's
+own time. What a kill may lose is trained again to the same bits."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -162,6 +166,7 @@ def fit(
         fabric = connect(training, device)
         ranks: Ranks = Alone(device) if training.devices == 1 else Several(fabric, device, training.seed)
         stack.enter_context(ranks.entered())
+        stack.enter_context(ranks.normalising(module))
         forward = fabric.setup_module(module)
         learned = stack.enter_context(ExitStack())
         learned.enter_context(returned(module, given))
@@ -201,15 +206,20 @@ def fit(
         note(f"{training.precision} on {device}{together}, {'each full batch compiled into one program' if compiled else 'not compiled'}")
         engine = Engine(module, forward, fabric, optimiser, bare, feed, ranks, training, compiled=compiled, note=note)
         clock = Clock(60 * training.checkpoint_minutes)
+        epoch_clock = Clock(min(clock.seconds, EPOCH_SECONDS))
         started = time.monotonic() - run.at.seconds
 
-        def save() -> Path | None:
-            run.at.seconds = time.monotonic() - started
+        def sound() -> None:
             broken = run.broken()
             if broken is not None:
                 raise NonFiniteError(f"step {run.at.step - 1}: {broken}; {_kept(store)}")
+
+        def save() -> Path | None:
+            run.at.seconds = time.monotonic() - started
+            sound()
             state = run.state()
             clock.reset()
+            epoch_clock.reset()
             if store is None or not ranks.first:
                 return None if store is None else store.at(run.at.step)
             return store.save(run.at.step, *state)
@@ -222,7 +232,10 @@ def fit(
         stack.callback(bar.close)
         bar_clock = Clock(bar.interval)
 
-        while run.at.epoch < training.epochs and not (training.patience and run.at.stale >= training.patience):
+        def over() -> bool:
+            return run.at.epoch >= training.epochs or (training.patience is not None and run.at.stale >= training.patience)
+
+        while not over():
             module.train()
             good = run.snapshot() if every > 1 else None
             for rows, last in feed.epoch(run.at.epoch, run.at.batch):
@@ -276,9 +289,14 @@ def fit(
                 bar.epoch(row)
                 if ranks.first:
                     warn_of_collapse(history, settled(objective))
-                path = save()
-                if ranks.agree(stop.asked, False, look=True)[0]:
-                    raise Interrupted(run.at.step, path)
+                asked, due = ranks.agree(stop.asked, ranks.first and epoch_clock.due(), look=True)
+                better = training.patience is not None and run.at.best_step == run.at.step
+                if asked:
+                    raise Interrupted(run.at.step, save())
+                if due or better or over():
+                    save()
+                else:
+                    sound()
 
         if training.patience is not None and run.best:
             load_state(module, run.best, "the best epoch")

@@ -4,7 +4,8 @@ r"""One process, or several that train one model: who has which rows, which nois
 
 Each of N processes takes its piece of every batch; torch averages the gradients over the processes, so that the factor N / B makes them
 those of the whole batch's mean, whatever the sizes of the pieces. The noise of samples is drawn by every process for the whole batch, from
-generators that stand alike in all of them, and each takes its rows of it. So the steps are those of one process, up to rounding.
+generators that stand alike in all of them, and each takes its rows of it; batch normalisation asks all of them for its statistics
+(`normalise`). So the steps are those of one process, up to rounding.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch.distributed.fsdp import FSDPModule
 from vaekit import noise
 from vaekit.errors import LostRankError
 from vaekit.tensors import seed_noise
+from vaekit.train.normalise import over_all
 from vaekit.types import Batch
 
 __all__ = ["Alone", "Part", "Ranks", "Several", "Rows", "SharedNoise", "count", "in_contact", "restore_noise"]
@@ -113,6 +115,10 @@ class Ranks(abc.ABC):
         """For as long as training lasts."""
 
     @abc.abstractmethod
+    def normalising(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Batch normalisation by the whole batch, for as long as training lasts."""
+
+    @abc.abstractmethod
     def gathered(self, module: nn.Module) -> AbstractContextManager[None]:
         """All weights of a sharded module on every process, for what does not go through its forward; waits."""
 
@@ -153,6 +159,9 @@ class Alone(Ranks):
     def entered(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def normalising(self, module: nn.Module) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def gathered(self, module: nn.Module) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -160,14 +169,15 @@ class Alone(Ranks):
 class SharedNoise:
     """A `noise.Source` that draws for all rows of a batch and hands out some of them.
 
-    Its generator stands alike in all processes. What is asked for other than those rows (a model's own idea of a batch) comes from torch's
-    global generators, which stand differently in each.
+    Its generator stands alike in all processes. What is asked for other than those rows (what lies along no axis of examples, or as many
+    as a model finds fit) comes from torch's global generators, which stand differently in each.
 
     >>> index = torch.arange(5)
     >>> source = SharedNoise(torch.device("cpu"))
     >>> _ = source.generator.manual_seed(0), torch.manual_seed(0)
     >>> source.rows = (5, 3, 5)  # the last two of five
-    >>> torch.equal(source("normal", (4, 2, 6), 1, torch.zeros(())), torch.randn(4, 5, 6)[:, 3:])
+    >>> with noise.along(1):
+    ...     torch.equal(source("normal", (4, 2, 6), 1, torch.zeros(())), torch.randn(4, 5, 6)[:, 3:])
     True
     """
 
@@ -178,8 +188,8 @@ class SharedNoise:
 
     def __call__(self, kind: noise.Kind, shape: tuple[int, ...], event_dim: int, like: Tensor) -> Tensor:
         one = torch.randn if kind == "normal" else torch.rand
-        axis = len(shape) - event_dim - 1
-        if self.rows is None or axis < 0 or shape[axis] != self.rows[2] - self.rows[1] or like.device != self.device:
+        axis = noise.axis_of(shape, event_dim)
+        if self.rows is None or axis is None or shape[axis] != self.rows[2] - self.rows[1] or like.device != self.device:
             return one(shape, dtype=like.dtype, device=like.device)
         of, start, stop = self.rows
         drawn = one((*shape[:axis], of, *shape[axis + 1 :]), generator=self.generator, dtype=like.dtype, device=like.device)
@@ -192,6 +202,7 @@ class Several(Ranks):
     def __init__(self, fabric: Any, device: torch.device, seed: int) -> None:
         self.number, self.size = int(fabric.global_rank), int(fabric.world_size)
         self.device, self.source, self._seed = device, SharedNoise(device), seed
+        self.weight: float | None = None  # of this process's part, where there is one
 
     @contextmanager
     def share(self, rows: Rows, step: int | None = None, *, everything: bool = False) -> Iterator[Part]:
@@ -202,11 +213,11 @@ class Several(Ranks):
             start, stop = 0, 1
         if step is not None:
             self._own(step)
-        self.source.rows = (n, start, stop)
+        self.source.rows, self.weight = (n, start, stop), None if everything else weight
         try:
             yield Part(_cut(rows, start, stop), n, self.size, weight)
         finally:
-            self.source.rows = None
+            self.source.rows = self.weight = None
 
     def agree(self, asked: bool, due: bool, *, look: bool) -> tuple[bool, bool]:
         if not look:
@@ -247,6 +258,9 @@ class Several(Ranks):
     def entered(self) -> Iterator[None]:
         with noise.drawn_by(self.source), in_contact(self.number):
             yield
+
+    def normalising(self, module: nn.Module) -> AbstractContextManager[None]:
+        return over_all(module, lambda: self.weight)
 
     @contextmanager
     def gathered(self, module: nn.Module) -> Iterator[None]:

@@ -51,14 +51,16 @@ class Training:
         compile: make one program of each step (`torch.compile`), which changes the numbers by rounding alone; None for: on a processor,
             where the run has at least 2000 steps and the model no batch normalisation of images. Objectives and penalties that do not
             promise it (`Objective.compiles`) and "64-true" are never compiled.
-        checkpoint_minutes: a checkpoint every so often, besides the one at each epoch's end; 0 for one after every step.
+        checkpoint_minutes: a checkpoint every so often, 0 for one after every step; besides those at the end of training, at the end of
+            an epoch, when five seconds have passed since the last one or the weights are the best so far (``patience``), and when a
+            signal ends the run. What was done since is lost to a kill, and done again when the run is resumed, to the same bits.
         keep: how many checkpoints to keep.
         repeat: steps in a row on each batch, with new noise each time; an epoch has that many times more steps. More than 1 pays where
             an objective prepares a batch at a cost (`objectives.MCEM`).
         devices: processes that train together, a device each, started by ``torchrun`` or ``vaekit train --devices``. Each takes its part
-            of every batch, and the steps are those of one process up to rounding; never compiled. What no density draws (dropout, zuko's
-            flows, mixtures) differs from one process, by its noise alone. Objectives that compare the examples of a batch are refused
-            (`Objective.per_example`), and so are modules that do: batch normalisation, codebooks that follow averages.
+            of every batch, and the steps are those of one process up to rounding, batch normalisation (torch's own) included; never
+            compiled. What no density draws (dropout, zuko's flows, mixtures) differs from one process, by its noise alone. Objectives
+            that compare the examples of a batch are refused (`Objective.per_example`), and so are codebooks that follow averages.
         strategy: "ddp", every process has the whole model; "fsdp", each keeps a part of the weights, averages and gradients, put
             together for each pass (torch's ``fully_shard``). Weights and checkpoints are whole in both, and any number of processes can
             resume.
