@@ -155,10 +155,10 @@ class Engine:
                 self.adam.seen = None  # the count of steps has gone on without it
 
     def _plain(self, rows: Rows, step: int) -> Sums:
+        for p in self.parameters:
+            p.grad = None  # before the forward pass: at its end a step holds most, and the last step's gradients are of no more use
         with self.ranks.share(rows, step) as part:
             loss = self.forward(self.feed.batch(part.own), step)
-        for p in self.parameters:
-            p.grad = None
         self.fabric.backward(part.mean(loss.surrogate))
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if self.training.clip is not None:
