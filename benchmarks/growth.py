@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.conv_speed import peak
+from benchmarks.conv_speed import held
 from benchmarks.epoch_speed import spread
 from benchmarks.gallery.common import picture, series, write
 from vaekit import IWAE, VAE, Conditional, Training, fit, heads, priors
@@ -68,7 +68,7 @@ def point(at: Mapping[str, int], epochs: int) -> dict[str, Any]:
     torch.manual_seed(0)
     train = mnist_grey().train
     rows = train.take(torch.arange(at["batch"] * STEPS) % len(train))
-    models, empty = [vae(at["width"], at["latent"]) for _ in range(at["models"])], peak()
+    models, empty = [vae(at["width"], at["latent"]) for _ in range(at["models"])], held("VmHWM")
     training = Training(epochs, at["batch"], precision="auto", compile=True)
     objective = ELBO() if at["k"] == 1 else IWAE(at["k"])
     if len(models) == 1:
@@ -80,7 +80,7 @@ def point(at: Mapping[str, int], epochs: int) -> dict[str, Any]:
         histories = [end.history for end in ends if isinstance(end, Fitted)]
         histories = histories if "one after another" in how[0] else histories[:1]  # at once, all have the same seconds
     epochs_of = [[b["seconds"] - a["seconds"] for a, b in pairwise(history)] for history in histories]
-    return {"seconds": [sum(parts) / STEPS for parts in zip(*epochs_of, strict=True)], "memory": peak(), "empty": empty}
+    return {"seconds": [sum(parts) / STEPS for parts in zip(*epochs_of, strict=True)], "memory": held("VmHWM"), "empty": empty}
 
 
 def main() -> None:

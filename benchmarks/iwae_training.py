@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.conv_speed import peak
+from benchmarks.conv_speed import held
 from benchmarks.epoch_speed import spread
 from benchmarks.record import write
 from vaekit import fit
@@ -59,7 +59,7 @@ def measured(seed: int, epochs: int) -> dict[str, float]:
     rows = recipe.data().train.head(BATCH * STEPS)
     training = replace(recipe.training, epochs=epochs, seed=seed, compile=True)
     history = fit(recipe.model, rows, objective=recipe.objective, training=training, progress=False).history
-    memory = peak()
+    memory = held("VmHWM")
     floors = {name: floor(name) for name in ("medium", "highest")}  # in this order: the threads of the default library stay awake
     seconds = [(b - a) / STEPS for a, b in pairwise(row["seconds"] for row in history)]
     return {"step": statistics.median(seconds), "memory": memory} | floors
