@@ -318,23 +318,15 @@ def table_model(view: Any = with_mask, extra: int = 0, **settings: Any) -> VAE:
     return VAE(priors.StandardNormal(2), Conditional(encoder, heads.Gaussian(2)), Conditional(decoder, head), view=view, **settings)
 
 
-def test_a_mixed_table_with_holes_trains_compiled_and_not() -> None:
-    found, parts = [], []
-    for compiled in (False, True):
-        training = Training(12, 32, optimiser=partial(torch.optim.Adam, lr=1e-2), compile=compiled)
-        fitted = quiet(table_model(), masked(160, 1), objective=IWAE(5), training=training)
-        found.append((fitted.model.state_dict(), fitted.history))
-        held = masked(50, 2)
-        trace = fitted.model.infer(held.batch(torch.arange(50)), 20)
-        parts.append(dist.log_prob_parts(trace.px, held.batch(torch.arange(50)).input))
-        assert parts[-1].isfinite().all()
-    for key, plain in found[0][0].items():
-        torch.testing.assert_close(found[1][0][key], plain, rtol=2e-3, atol=2e-4, msg=key)
-    for plain, fast in zip(found[0][1], found[1][1], strict=True):
-        del plain["seconds"], fast["seconds"]
-        assert fast == pytest.approx(plain, rel=1e-4)
-    history = found[0][1]
-    assert history[-1]["train/bound"] > history[0]["train/bound"] + 2
+def test_a_mixed_table_with_holes_trains() -> None:
+    training = Training(12, 32, optimiser=partial(torch.optim.Adam, lr=1e-2), compile=False)
+    fitted = quiet(table_model(), masked(160, 1), objective=IWAE(5), training=training)
+    batch = masked(50, 2).batch(torch.arange(50))
+    trace = fitted.model.infer(batch, 20)
+    parts = dist.log_prob_parts(trace.px, batch.input)
+    assert parts.isfinite().all()
+    torch.testing.assert_close(trace.log_px, torch.where(batch.mask, parts, torch.zeros_like(parts)).sum(-1))
+    assert fitted.history[-1]["train/bound"] > fitted.history[0]["train/bound"] + 2
 
 
 def test_a_mixed_table_with_a_context() -> None:
