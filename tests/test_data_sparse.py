@@ -37,6 +37,13 @@ def test_rows_are_those_of_the_dense_matrix(form: type) -> None:
             rows.read(torch.tensor(index))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batches_are_filled_in_on_a_gpu() -> None:
+    split = Split(SparseRows.of(csr_array(DENSE))).to("cuda")
+    batch = split.batch(torch.tensor([4, 0, 4]))
+    assert batch.x.device.type == "cuda" and torch.equal(batch.x.cpu(), torch.from_numpy(DENSE).float()[[4, 0, 4]])
+
+
 def test_entries_that_are_there_twice_are_summed_and_the_callers_matrix_stays() -> None:
     twice = csr_array((np.array([1.0, 2.0, 4.0]), np.array([1, 1, 0]), np.array([0, 2, 3])), shape=(2, 3))
     assert torch.equal(SparseRows.of(twice).read(torch.arange(2)), torch.tensor([[0.0, 3.0, 0.0], [4.0, 0.0, 0.0]]))

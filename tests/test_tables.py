@@ -61,7 +61,7 @@ def test_numbers_come_back_to_float32s_precision_of_their_distance_from_the_midd
     assert back.dtype == series.dtype and np.array_equal(back.isna(), series.isna())
     error = np.abs(back - series).dropna().to_numpy()
     x = series.dropna().to_numpy()
-    assert (error <= EPS32 * np.abs(x - found.loc) + 1e-15 * (np.abs(x) + abs(found.loc)) + 1e-30).all()
+    assert (error <= EPS32 * np.abs(x - found.loc) + 1e-15 * (np.abs(x) + abs(found.loc)) + found.scale * 2.0**-149 + 1e-30).all()
 
 
 @FAST
@@ -165,6 +165,11 @@ def test_dates_come_back_exactly_to_their_resolution(counts: list[int], step: st
     found = column(series)
     assert found.kind == "date"
     same(series, found.decode(found.encode(series)))
+
+
+def test_values_beyond_float32_of_the_rest_are_refused_when_the_schema_is_made() -> None:
+    with pytest.raises(InputError, match=r'column "x" holds -3585512791.0 in row 3, .*beyond float32'):
+        column([0.0, 0.0, 0.0, -3585512791.0, -1.4214245325129966e-29], "heavy-tailed")
 
 
 def test_what_float32_cannot_tell_apart_is_said() -> None:

@@ -74,7 +74,7 @@ class Column(abc.ABC):
         Raises:
             InputError: values that this column cannot hold; the column and the row are named.
         """
-        cells = cells_of(values, self.name)
+        cells = values if isinstance(values, Cells) else cells_of(values, self.name)
         self.check(cells)
         numbers = np.full(len(cells), np.nan)
         numbers[~cells.missing] = self._numbers(cells.present)

@@ -64,7 +64,7 @@ def column_of(name: Name, cells: Cells, kind: Kind | None = None) -> Column:
         column = _texts(name, values, shared)
     else:
         column = _numbers(name, cells, values, shared)
-    column.check(cells)
+    column.encode(cells)  # what the rules, or the user, chose holds all of them
     return _exact(column, values)
 
 
