@@ -302,7 +302,7 @@ def test_a_sample_has_the_first_row_and_the_last(n: int, tmp_path: Path) -> None
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of one program is read from /proc")
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    """What is looked at of 400 MB, a pass in random order and one in theirs take under 150 MB."""
+    """What is looked at of 400 MB, a pass in random order and one in theirs take under 200 MB."""
     code = """if True:
         import sys, torch
         from vaekit import Training
@@ -324,7 +324,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(100_000, 1000))  # sparse: no block of the disk is taken
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, env=os.environ, check=True)
     seen, taken = map(int, done.stdout.split())
-    assert seen == 99_990 * 1000 and 2 < taken < 150
+    assert seen == 99_990 * 1000 and 2 < taken < 200
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------------------------

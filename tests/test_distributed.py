@@ -196,10 +196,13 @@ def worker(folder: Path) -> None:
         if first:
             save_weights(made, folder / f"{name}.safetensors")
             (folder / f"{name}.json").write_text(json.dumps([fitted.history, fitted.step, fitted.best_step]))
-    for name, made in (("sharded", model()), ("whole", model())):  # each goes on from where the test's one process stopped
+    for name, made in (
+        ("sharded", normalised_images()),
+        ("whole", normalised_images()),
+    ):  # each goes on from where the test's one process stopped
         settings = {"training": replace(TRAINING, devices=2, strategy="fsdp" if name == "sharded" else "ddp", ema=0.9)}
         quiet(made, data(), out=folder / f"from one, {name}", resume=True, **settings)
-    quiet(model(), data(), training=replace(TRAINING, epochs=1, devices=2, strategy="fsdp", ema=0.9), out=folder / "to one")
+    quiet(normalised_images(), data(), training=replace(TRAINING, epochs=1, devices=2, strategy="fsdp", ema=0.9), out=folder / "to one")
     drawing = Drawing()
     quiet(model(drawing), data(), training=replace(TRAINING, epochs=1, devices=2))
     said = {"non-finite": refused({"training": replace(TRAINING, devices=2)}, model(Breaking()))}
@@ -263,7 +266,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subp
     folder = tmp_path_factory.mktemp("two")
     (folder / "mine.py").write_text(MINE)
     for name in ("sharded", "whole"):
-        quiet(model(), data(), training=replace(TRAINING, epochs=1, ema=0.9), out=folder / f"from one, {name}")
+        quiet(normalised_images(), data(), training=replace(TRAINING, epochs=1, ema=0.9), out=folder / f"from one, {name}")
     vaekit = ("-m", "vaekit", "train", str(folder / "mine.py"), "--out", str(folder / "disturbed"), "--devices", "2")
     interrupted = torchrun(*vaekit, fault="interrupt 3")
     killed = torchrun(*vaekit, "--resume", fault="kill 8")
@@ -316,16 +319,16 @@ def test_a_normalised_layer_of_two_parts_is_that_of_the_whole(folder: Path) -> N
 
 @pytest.mark.parametrize("name", ["sharded", "whole"])
 def test_two_go_on_where_one_stopped(name: str, folder: Path) -> None:
-    want = model()
+    want = normalised_images()
     fitted = quiet(want, data(), training=replace(TRAINING, ema=0.9))
-    got = model()
+    got = normalised_images()
     load_weights(got, folder / f"from one, {name}" / "model.safetensors")
     same(got, want)
     same_rows(read_csv(folder / f"from one, {name}" / "metrics.csv"), fitted.history)
 
 
 def test_one_goes_on_where_two_stopped(folder: Path) -> None:
-    want, got = model(), model()
+    want, got = normalised_images(), normalised_images()
     fitted = quiet(want, data(), training=replace(TRAINING, ema=0.9))
     went_on = quiet(got, data(), training=replace(TRAINING, ema=0.9), out=folder / "to one", resume=True)
     same(got, want)

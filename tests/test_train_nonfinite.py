@@ -308,8 +308,10 @@ def test_the_last_good_checkpoint_is_named_and_finite(tmp_path: Path, monkeypatc
     assert all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point())
 
 
-def test_an_update_that_overflows_is_not_saved(tmp_path: Path) -> None:
-    training = Training(1, BATCH, optimiser=partial(torch.optim.SGD, lr=1e38), checkpoint_minutes=0)
+@pytest.mark.parametrize(("batch", "minutes"), [(BATCH, 0), (1000, 1)])
+def test_an_update_that_overflows_is_not_saved(batch: int, minutes: float, tmp_path: Path) -> None:
+    """And is found at an epoch's end, whether or not that writes a checkpoint."""
+    training = Training(2, batch, optimiser=partial(torch.optim.SGD, lr=1e38), checkpoint_minutes=minutes)
     with pytest.raises(NonFiniteError, match=r"step 0: model\.\S+ is NaN or infinite after the update, .*step-00000000"):
         quiet(flat(), rows(), training=training, out=tmp_path)
     assert [path.name for path in Checkpoints(tmp_path / "checkpoints", 3).paths()] == ["step-00000000.safetensors"]

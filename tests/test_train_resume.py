@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from vaekit.data.binarise import binarise
 from vaekit.data.core import DataSet, Split
 from vaekit.models.core import LatentModel
 from vaekit.objectives import Beta, Cosine, Linear, Objective, Schedule
-from vaekit.train import Interrupted, WarmAdagrad, loop, read_csv
+from vaekit.train import Interrupted, WarmAdagrad, progress, read_csv
 from vaekit.train.checkpoint import Checkpoints
 from vaekit.train.identity import checksum
 
@@ -310,36 +311,40 @@ def test_a_checkpoint_holds_the_training_weights_and_model_safetensors_the_final
 
 
 class Lost(ELBO):
-    """The ELBO, and at step ``at`` an end without a word, as a kill would be: nothing is written any more."""
+    """The ELBO, and at step ``at`` an end without a word, as a kill would be: nothing is written any more. A step takes so long."""
 
-    def __init__(self, at: int | None = None) -> None:
+    def __init__(self, at: int | None = None, seconds: float = 0.0) -> None:
         super().__init__(penalty=Beta(Linear(0, 1, 10)))
         self._at = at
+        self._seconds = seconds
+        self._time = 0.0
 
     def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
         if self.training and step == self._at:
             raise MemoryError
+        self._time += self._seconds * self.training
         return super().forward(model, batch, step)
 
 
 @pytest.mark.parametrize(
     ("changes", "seconds", "kept"),
     {
-        "epochs that end at once": ({}, 5.0, [0]),
-        "epochs that take longer": ({}, 0.0, [0, 4, 8, 12]),
-        "an interval of one's own": ({"checkpoint_minutes": 0}, 5.0, [0, *range(1, 15)]),
-        "the best weights": ({"patience": 3, "optimiser": partial(torch.optim.SGD, lr=0.0)}, 5.0, [0, 12]),  # settled in the third epoch
+        "epochs that end at once": ({}, 0.0, [0]),
+        "epochs of 4 seconds": ({}, 1.0, [0, 8]),
+        "epochs of 6 seconds": ({}, 1.5, [0, 4, 8, 12]),
+        "an interval of one's own": ({"checkpoint_minutes": 0}, 0.0, [0, *range(1, 15)]),
+        "the best weights": ({"patience": 3, "optimiser": partial(torch.optim.SGD, lr=0.0)}, 0.0, [0, 12]),  # settled in the third epoch
     }.values(),
 )
 def test_when_a_checkpoint_is_written(
     changes: dict[str, Any], seconds: float, kept: list[int], memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a run that dies between two of them goes on from the earlier one, over the rows that it had written since."""
-    monkeypatch.setattr(loop, "EPOCH_SECONDS", seconds)
-    training = settings(keep=99, **changes)
+    training, lost = settings(keep=99, **changes), Lost(14, seconds)
     whole = quiet(model(), data(), objective=Lost(), training=training, out=memory / "whole")
-    with pytest.raises(MemoryError):
-        quiet(model(), data(), objective=Lost(14), training=training, out=memory / "parts")
+    with pytest.raises(MemoryError), monkeypatch.context() as patched:
+        patched.setattr(progress, "time", SimpleNamespace(monotonic=lambda: lost._time))
+        quiet(model(), data(), objective=lost, training=training, out=memory / "parts")
     store = Checkpoints(memory / "parts" / "checkpoints", 99)
     assert [int(path.stem[5:]) for path in store.paths()] == kept
     assert len(rows(memory / "parts")) == 3
