@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from vaekit.data import tables
 from vaekit.data.tables import Schema
-from vaekit.data.tables.rules import count_likelihood, figures_of
+from vaekit.data.tables.rules import count_likelihood, figures_of, heavy
 from vaekit.errors import InputError
 
 pd = pytest.importorskip("pandas")
@@ -333,12 +334,17 @@ def test_the_figures_of_counts_by_their_formulas() -> None:
     r = mean**2 / (variance - mean)
     likelihood, why = count_likelihood(f)
     assert f"{variance / mean:.2g} times" in why and likelihood == "NegativeBinomial" and (r / (r + mean)) ** r > 0.6
+    # above 0: mean 2.4, variance 2.2, where a Poisson without its zeros has 1.7
+    z = np.repeat([0.0, 1, 2, 3, 4, 5, 6], [14000, 2400, 1200, 900, 800, 500, 200])
+    assert count_likelihood(figures_of(z))[0] == "ZeroInflatedNegativeBinomial"
     from scipy import stats
 
     y = np.random.default_rng(0).gamma(1.5, 2.0, 300)
     g = figures_of(y)
     assert g.skewness == pytest.approx(stats.skew(y)) and g.kurtosis == pytest.approx(stats.kurtosis(y))
     assert g.log_skewness == pytest.approx(stats.skew(np.log(y)))
+    for kurtosis, outliers, is_heavy in ((2.0, 0, True), (1.5, 0, False), (0.0, 3, True), (0.0, 2, False)):  # 1 + 5 sqrt(24 / 2000) = 1.55
+        assert (heavy(replace(g, n=2000, kurtosis=kurtosis, outliers=outliers)) is not None) == is_heavy
     assert figures_of(y * 1e200).skewness == pytest.approx(g.skewness)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vaekit.data.tables.numbers import minus
 
-__all__ = ["LEVELS", "RULES", "Choice", "Figures", "count_likelihood", "figures_of"]
+__all__ = ["LEVELS", "RULES", "Choice", "Figures", "count_likelihood", "figures_of", "heavy"]
 
 LEVELS = 10  # at most, of a number that is modelled as levels
 COUNTED = 1000  # a count's mean at most: what is larger was measured, not counted
