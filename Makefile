@@ -60,7 +60,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(PY)
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(PY)
-	$(INSTALL) '.[dev,docs,pyro,tensorboard]'
+	$(INSTALL) '.[compress,dev,docs,pyro,tensorboard]'
 	@touch $(VENV)/.installed $@
 
 $(PY):
