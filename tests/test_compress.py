@@ -31,7 +31,7 @@ from vaekit.types import Batch
 
 pytest.importorskip("constriction")
 
-DISCRETE = ("bernoulli", "categorical", "discretised_logistic", "discretised_mixture_grey", "discretised_mixture_colour")
+DISCRETE = ("bernoulli", "categorical", "discretised_logistic", "discretised_mixture_grey", "discretised_mixture_colour", "shared_levels")
 CODED_Q = ("gaussian", "full_gaussian", "mixture_gaussian")
 CODED_P = ("standard_normal", "diag_normal", "full_normal", "gaussian_mixture", "vamp_gaussian")
 BITS = 1 / math.log(2)

@@ -14,6 +14,7 @@ from vaekit.dist.optimal import OptimalGaussian
 from vaekit.dist.point import Point
 from vaekit.dist.quantised import Certain, Quantised
 from vaekit.dist.relaxed import BinConcrete, Concrete, relaxed
+from vaekit.dist.shared import SharedLevels
 from vaekit.dist.transforms import Householder, Planar, Radial, Reversal, Sylvester, Triangular, orthonormal
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Quantised",
     "Radial",
     "Reversal",
+    "SharedLevels",
     "Sylvester",
     "Transform",
     "Triangular",

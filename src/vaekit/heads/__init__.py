@@ -25,13 +25,14 @@ Head                          x                                                 
 `OneHot`                      latents: N classes as one-hot vectors                   C N
 `DiscretisedLogistic`         grey levels                                             2 D
 `DiscretisedLogisticMixture`  pixels of C channels, M components                      M (1 + 2 C + C (C - 1) / 2) H W
+`SharedLevels`                grey levels, M distributions of levels shared by all    M D
 ============================  ======================================================  =======================
 """
 
 from vaekit.heads.binary import Bernoulli, ContinuousBernoulli
 from vaekit.heads.contaminated import GaussianContaminated
 from vaekit.heads.core import Head
-from vaekit.heads.discrete import Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, OneHot
+from vaekit.heads.discrete import Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, OneHot, SharedLevels
 from vaekit.heads.flow import (
     IAF,
     FlowHead,
@@ -71,5 +72,6 @@ __all__ = [
     "Point",
     "Quantised",
     "Radial",
+    "SharedLevels",
     "TriangularSylvester",
 ]

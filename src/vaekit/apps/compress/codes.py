@@ -70,40 +70,49 @@ class Table(Alphabet):
         return digits[0]
 
 
-class Cumulative(Alphabet):
-    """Levels 0 ... levels - 1 by their distribution function.
+class Digits(Alphabet):
+    """``levels`` values as digits of base 16, or as one digit where there are fewer."""
 
-    Args:
-        levels: how many.
-        below: k int64 ``[S, F, E]`` -> the mass of all levels below k, float64 ``[S, F, E]``; its end values 0 and 1 are known.
-        size: (S, F).
-    """
-
-    def __init__(self, levels: int, below: Callable[[Tensor], Tensor], size: tuple[int, int]) -> None:
+    def __init__(self, levels: int, size: tuple[int, int]) -> None:
         self.levels = levels
         self.size = size
         self.base, self.digits = digits_of(levels)
-        self._below = below
-
-    def masses(self, before: Sequence[Tensor]) -> Tensor:
-        width = self.base ** (self.digits - len(before) - 1)
-        start = self._prefix(before) * (width * self.base)
-        k = start.unsqueeze(-1) + width * torch.arange(self.base + 1)
-        mass = self._below(k.clamp(0, self.levels))
-        mass = mass.masked_fill(k <= 0, 0.0).masked_fill(k >= self.levels, 1.0)
-        return mass.diff(dim=-1).clamp(min=0) + FLOOR
 
     def split(self, levels: Tensor) -> list[Tensor]:
         return [levels // self.base ** (self.digits - i - 1) % self.base for i in range(self.digits)]
 
     def join(self, digits: Sequence[Tensor]) -> Tensor:
-        return self._prefix(digits).clamp(max=self.levels - 1)
-
-    def _prefix(self, digits: Sequence[Tensor]) -> Tensor:
         found = torch.zeros(self.size, dtype=torch.int64)
         for digit in digits:
             found = found * self.base + digit
-        return found
+        return found.clamp(max=self.levels - 1)
+
+
+class Even(Digits):
+    """All levels alike; their number is a power of the base."""
+
+    def masses(self, before: Sequence[Tensor]) -> Tensor:
+        return torch.ones((), dtype=torch.float64).expand(*self.size, self.base)
+
+
+class Cumulative(Digits):
+    """Levels by their distribution function.
+
+    Args:
+        levels: how many.
+        below: k int64 ``[S, F, E]``, 0 ... levels -> the mass of all levels below k, float64 ``[S, F, E]``, from 0 to 1.
+        size: (S, F).
+    """
+
+    def __init__(self, levels: int, below: Callable[[Tensor], Tensor], size: tuple[int, int]) -> None:
+        super().__init__(levels, size)
+        self._below = below
+
+    def masses(self, before: Sequence[Tensor]) -> Tensor:
+        width = self.base ** (self.digits - len(before) - 1)
+        ends = width * torch.arange(self.base + 1)
+        k = self.join(before).unsqueeze(-1) * (width * self.base) + ends
+        return self._below(k.clamp(max=self.levels)).diff(dim=-1).clamp_(min=0).add_(FLOOR)
 
 
 class Code:
@@ -162,14 +171,15 @@ def _(d: dist.OneHot, numbering: Numbering | None = None) -> Code:
 @code.register
 def _(d: dist.DiscretisedLogistic, numbering: Numbering | None = None) -> Code:
     m, scale = (_rows(t, d).unsqueeze(-1) for t in _in_levels(d.loc.double(), d.log_scale.double(), d.bins))
-    alphabet = Cumulative(d.bins, lambda k: torch.sigmoid((k - 0.5 - m) / scale), _size(m))
+    edges = _edges(d.bins)
+    alphabet = Cumulative(d.bins, lambda k: torch.sigmoid((edges[k] - m) / scale), _size(m))
     return _whole(Levels(d.event_shape, d.bins, d.bins - 1), alphabet)
 
 
 @code.register
 def _(d: dist.DiscretisedLogisticMixture, numbering: Numbering | None = None) -> Code:
     c, h, w = d.event_shape
-    s = d.batch_shape[-1]
+    s, edges = d.batch_shape[-1], _edges(d.bins)
     logits, loc, log_scale, coefficients = (
         t.double().expand(1, s, *t.shape[len(t.shape) - n :])[0]
         for t, n in ((d.logits, 3), (d.loc, 4), (d.log_scale, 4), (d.coefficients, 4))
@@ -185,7 +195,7 @@ def _(d: dist.DiscretisedLogisticMixture, numbering: Numbering | None = None) ->
         moved = loc[:, :, number] + _shift(coefficients, centred[:number])
         m, scale = _in_levels(moved, log_scale[:, :, number], d.bins)
         m, scale, weights = (t.reshape(s, -1, h * w, 1) for t in (m, scale, log_weights.softmax(-3)))
-        return Cumulative(d.bins, lambda k: (weights * torch.sigmoid((k.unsqueeze(1) - 0.5 - m) / scale)).sum(1), (s, h * w))
+        return Cumulative(d.bins, lambda k: (weights * torch.sigmoid((edges[k].unsqueeze(1) - m) / scale)).sum(1), (s, h * w))
 
     def step(number: int) -> tuple[slice, Callable[[Tensor], Alphabet]]:
         return slice(number * h * w, (number + 1) * h * w), lambda levels: channel(number, levels)
@@ -194,11 +204,17 @@ def _(d: dist.DiscretisedLogisticMixture, numbering: Numbering | None = None) ->
 
 
 @code.register
+def _(d: dist.SharedLevels, numbering: Numbering | None = None) -> Code:
+    weights = d.logits.double().softmax(-1).reshape(d.batch_shape[-1], -1, d.logits.shape[-1])
+    return _whole(Levels(d.event_shape, d.bins, d.bins - 1), Table(weights @ d.table.double().softmax(-1)))
+
+
+@code.register
 def _(d: dist.DiagGaussian, numbering: Numbering | None = None) -> Code:
     loc, scale = _rows(d.mean, d).double(), _rows(d.log_scale.expand(d.mean.shape), d).double().exp()
     if not isinstance(numbering, Cells):  # in its own cells
         cells = Cells(loc, scale, d.event_shape)
-        return _whole(cells, Cumulative(cells.size, lambda k: k.double() / cells.size, _size(loc)))
+        return _whole(cells, Even(cells.size, _size(loc)))
     return _whole(numbering, _gaussian(numbering, loc, scale, slice(None)))
 
 
@@ -271,6 +287,13 @@ def _(d: Independent, numbering: Numbering | None = None) -> Code:
 def _rows(parameter: Tensor, d: Distribution) -> Tensor:
     """A parameter of d as ``[S, F]``."""
     return parameter.expand(*d.batch_shape, *d.event_shape).reshape(d.batch_shape[-1], -1)
+
+
+def _edges(bins: int) -> Tensor:
+    """Lower edges of levels 0 ... bins, in levels: the first at -inf and the last at inf."""
+    edges = torch.arange(bins + 1, dtype=torch.float64) - 0.5
+    edges[0], edges[-1] = -torch.inf, torch.inf
+    return edges
 
 
 def _size(parameter: Tensor) -> tuple[int, int]:
