@@ -137,9 +137,9 @@ class OneHot(Head):
 class SharedLevels(Head):
     """p(x | h) = prod_d sum_m softmax(h_d)_m B_m(x_d): for each entry a mixture of M level distributions B, learned, that all share.
 
-    h is ``[*batch, size * M]``, an entry's logits lying together. B starts as M bumps along the levels, each as wide as they are apart, the
-    first and the last narrow. See `dist.SharedLevels`; with bytes far cheaper than `Categorical`, and easier to train than mixtures of
-    `DiscretisedLogistic`, whose scales shrink where levels repeat.
+    h is ``[*batch, M * size]``, a component's logits for all entries lying together. B starts as M bumps along the levels, each as wide
+    as they are apart, the first and the last narrow. For bytes it needs far fewer numbers than `Categorical`, and it has no scales, which
+    in mixtures of `DiscretisedLogistic` fall to 0 where levels repeat. See `dist.SharedLevels`.
 
     Args:
         event_shape: shape of one example, an int for a vector.
@@ -155,6 +155,9 @@ class SharedLevels(Head):
             [0.5000, 0.5000]], grad_fn=<SelectBackward0>)
     """
 
+    GAIN = 20.0
+    """B = softmax(GAIN table): optimisers whose steps are as large for every parameter (Adam) are to move these faster than weights."""
+
     def __init__(self, event_shape: int | tuple[int, ...], *, components: int = 16, bins: int = 256) -> None:
         super().__init__(event_shape, parts=components)
         self.components = at_least("SharedLevels", "components", components, 2)
@@ -163,10 +166,12 @@ class SharedLevels(Head):
         width = torch.full((components, 1), apart)
         width[0] = width[-1] = min(1.0, apart)
         centres = torch.linspace(0, bins - 1, components).unsqueeze(-1)
-        self.table = nn.Parameter(-0.5 * ((torch.arange(bins) - centres) / width).square().clamp(max=16))
+        self.table = nn.Parameter(-0.5 * ((torch.arange(bins) - centres) / width).square().clamp(max=16) / self.GAIN)
 
     def distribution(self, h: Tensor) -> Distribution:
-        return dist.SharedLevels(h.unflatten(-1, (*self.event_shape, self.components)), self.table.to(h.dtype), len(self.event_shape))
+        n = len(self.event_shape)
+        logits = h.unflatten(-1, (self.components, *self.event_shape)).movedim(-1 - n, -1)
+        return dist.SharedLevels(logits, self.GAIN * self.table.to(h.dtype), n)
 
 
 def at_least(head: str, name: str, value: int, least: int) -> int:
