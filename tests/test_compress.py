@@ -233,6 +233,22 @@ def test_the_length_is_minus_the_elbo(make: Callable[[], LatentModel]) -> None:
     assert file - length < 6000
 
 
+def test_latents_are_never_drawn_from_an_empty_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer bits than its state holds, draws would all be alike; and full groups come soon, for the networks' sake."""
+    left: list[int] = []
+    pop = Stack.pop
+
+    def watched(stack: Stack, *arguments: Any) -> Tensor:
+        found = pop(stack, *arguments)
+        left.append(stack.bits)
+        return found
+
+    monkeypatch.setattr(Stack, "pop", watched)
+    data = compress(ladder(), bits(2000), verify=False)
+    assert min(left) >= 64
+    assert max(unpack(data, "x")[0]["groups"]) == 64
+
+
 # Round trips
 
 
@@ -410,6 +426,22 @@ def test_models_that_cannot_code(name: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         compress(make(), bits(4))
     assert "\n" not in str(error.value)
+
+
+class Noisy(nn.Module):
+    """A decoder that is never the same."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z + 0.1 * torch.rand(())
+
+
+def test_what_would_not_come_back_is_not_returned() -> None:
+    likelihood = Conditional(nn.Sequential(Noisy(), nn.Linear(2, 6)), heads.Bernoulli(6))
+    model = VAE(priors.StandardNormal(2), gaussian(6, 2), likelihood)
+    with pytest.raises(InputError, match="does not give the same numbers twice"):
+        compress(model, bits(40))
+    with pytest.raises(InputError):
+        decompress(model, compress(model, bits(40), verify=False))
 
 
 # The command line

@@ -49,7 +49,7 @@ def compress(model: LatentModel, x: Array, *, size: int = SIZE, verify: bool = T
 
     Raises:
         InputError: a value that is none of the model's levels, rows of another shape, continuous data, a distribution that cannot be coded,
-            a model on a GPU; constriction is not installed.
+            a model on a GPU, or one that draws random numbers itself; constriction is not installed.
 
     >>> import torch
     >>> from vaekit import VAE, Conditional, heads, priors
@@ -88,7 +88,12 @@ def compress(model: LatentModel, x: Array, *, size: int = SIZE, verify: bool = T
         }
     data = pack(header, words)
     if verify:
-        decompress(model, data, name="what was just compressed")
+        try:
+            decompress(model, data)
+        except InputError as error:
+            raise InputError(
+                "the array cannot be compressed, because this model does not give the same numbers twice: take what is random out of it"
+            ) from error
     return data
 
 
