@@ -136,6 +136,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
     "mixture_gaussian": Likelihood(lambda: heads.MixtureGaussian(2, 3), REAL, factorises=False),
     "categorical": Likelihood(lambda: heads.Categorical((2, 2), 3), counting(0, 1, 2), has_mean=False),
     "discretised_logistic": Likelihood(lambda: heads.DiscretisedLogistic((1, 1, 2), bins=9), levels(9)),
+    "shared_levels": Likelihood(lambda: heads.SharedLevels((1, 1, 2), components=3, bins=6), levels(6)),
     "discretised_mixture_grey": Likelihood(
         lambda: heads.DiscretisedLogisticMixture((1, 1, 2), components=3, bins=6), levels(6), has_mean=False
     ),

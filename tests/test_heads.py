@@ -276,6 +276,7 @@ def test_the_vector_layout_of_the_discretised_mixture_is_that_of_a_decoders_chan
         (lambda: heads.DiscretisedLogistic(2, bins=1), r"bins=1"),
         (lambda: heads.DiscretisedLogisticMixture(12), r"DiscretisedLogisticMixture\(12\): the event must be an image"),
         (lambda: heads.DiscretisedLogisticMixture((1, 2, 2), components=0), r"components=0"),
+        (lambda: heads.SharedLevels(3, components=1), r"SharedLevels\(components=1\): at least 2"),
         (lambda: heads.MixtureGaussian(2, 0), r"components=0"),
         (lambda: heads.Bernoulli((0, 3)), r"event shape \(0, 3\) has an empty dimension"),
     ],

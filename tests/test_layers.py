@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("viz",),
     ("apps",),
     ("recipes",),
-    ("runs", "outputs", "report", "launch", "sweeps", "commands"),
+    ("runs", "outputs", "report", "launch", "sweeps", "packing", "commands"),
     ("cli", "cli_training", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

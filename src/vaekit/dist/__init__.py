@@ -17,6 +17,7 @@ from vaekit.dist.point import Point
 from vaekit.dist.positive import LogNormal, StudentT
 from vaekit.dist.quantised import Certain, Quantised
 from vaekit.dist.relaxed import BinConcrete, Concrete, relaxed
+from vaekit.dist.shared import SharedLevels
 from vaekit.dist.transforms import Householder, Planar, Radial, Reversal, Sylvester, Triangular, orthonormal
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Quantised",
     "Radial",
     "Reversal",
+    "SharedLevels",
     "StudentT",
     "Sylvester",
     "Transform",

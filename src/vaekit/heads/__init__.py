@@ -25,6 +25,7 @@ Head                            x                                               
 `OneHot`                        latents: N classes as one-hot vectors                   C N
 `DiscretisedLogistic`           grey levels                                             2 D
 `DiscretisedLogisticMixture`    pixels of C channels, M components                      M (1 + 2 C + C (C - 1) / 2) H W
+`SharedLevels`                  grey levels, M distributions of levels shared by all    M D
 `StudentT`                      real with outliers; degrees of freedom learned          2 D
 `LogNormal`                     positive                                                2 D
 `Poisson`                       counts (`sized`: with a size of each example)           D (+ 1)
@@ -43,7 +44,7 @@ from vaekit.heads.columns import Column, Columns
 from vaekit.heads.contaminated import GaussianContaminated
 from vaekit.heads.core import Head
 from vaekit.heads.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson
-from vaekit.heads.discrete import Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, OneHot
+from vaekit.heads.discrete import Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, OneHot, SharedLevels
 from vaekit.heads.flow import (
     IAF,
     FlowHead,
@@ -91,6 +92,7 @@ __all__ = [
     "Poisson",
     "Quantised",
     "Radial",
+    "SharedLevels",
     "StudentT",
     "TriangularSylvester",
     "ZeroInflatedNegativeBinomial",

@@ -1,0 +1,60 @@
+"""The file: magic, a compressed JSON header, words of the stack, and a SHA-256 of all before it.
+
+::
+
+    8 bytes   89 76 6b 63 0d 0a 1a 0a      as PNG's: shows transfers as text, and cut-off bits
+    4 bytes   length of the header, little-endian
+    header    JSON, zlib
+    words     uint32, little-endian, the stack's top last
+    32 bytes  SHA-256
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vaekit.errors import InputError
+
+__all__ = ["FORMAT", "pack", "unpack"]
+
+FORMAT = 1
+MAGIC = b"\x89vkc\r\n\x1a\n"
+DIGEST = 32
+
+
+def pack(header: Mapping[str, Any], words: npt.NDArray[np.uint32]) -> bytes:
+    """The file's bytes."""
+    text = zlib.compress(json.dumps({"format": FORMAT} | dict(header), separators=(",", ":")).encode(), 9)
+    body = MAGIC + len(text).to_bytes(4, "little") + text + words.astype("<u4").tobytes()
+    return body + hashlib.sha256(body).digest()
+
+
+def unpack(data: bytes, name: str) -> tuple[dict[str, Any], npt.NDArray[np.uint32]]:
+    """Header and words.
+
+    Raises:
+        InputError: not a file of `pack`, damaged, cut off, or of another format.
+    """
+    if not data.startswith(MAGIC):
+        raise InputError(f"{name} is not a file that vaekit compress wrote: it begins with {data[:8].hex(' ') or 'nothing'}")
+    body, digest = data[:-DIGEST], data[-DIGEST:]
+    if len(body) < len(MAGIC) + 4 or hashlib.sha256(body).digest() != digest:
+        raise InputError(f"{name} is damaged or cut off: its checksum is not that of its {len(data)} bytes; get a good copy")
+    start = len(MAGIC) + 4
+    end = start + int.from_bytes(body[len(MAGIC) : start], "little")
+    try:
+        header = json.loads(zlib.decompress(body[start:end]))
+        found = header["format"]
+        words = np.frombuffer(body[end:], dtype="<u4").astype(np.uint32)
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
+        raise InputError(f"{name} cannot be read ({type(error).__name__}: {error}), though its checksum holds: compress again") from error
+    if found != FORMAT:
+        raise InputError(f"{name} is of format {found}, and this vaekit reads format {FORMAT}: use the vaekit that wrote it")
+    return header, words
