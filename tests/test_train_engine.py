@@ -235,6 +235,16 @@ def test_hooks_are_not_frozen() -> None:
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
+def test_the_last_steps_gradients_are_gone_before_the_forward_pass() -> None:
+    """At whose end a step holds most. Among the activations they also keep the heap from being used again: a sixth of a ResNet's memory."""
+    held: list[bool] = []
+    vae = model()
+    vae.likelihood.register_forward_pre_hook(lambda *_: held.append(any(p.grad is not None for p in vae.parameters())))
+    quiet(vae, data(), training=Training(2, BATCH))
+    assert len(held) >= 10
+    assert not any(held)
+
+
 def test_averages_from_a_checkpoint_meet_parameters_that_lie_in_columns(tmp_path: Path) -> None:
     """The fused update walks raw memory: with a transposed weight it is not asked for, and a resumed run is the same run."""
 
