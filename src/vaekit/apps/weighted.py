@@ -8,15 +8,13 @@ A row's numbers follow from the row, K and the seed alone: not from its place, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vaekit import noise
-from vaekit.dist import log_prob_parts
-from vaekit.dist.core import factor_mask
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel, Trace
 from vaekit.tensors import evaluating, logmeanexp
@@ -78,42 +76,59 @@ def traces(model: LatentModel, batch: Batch, samples: int, seed: int) -> Iterato
 
 def log_evidence(model: LatentModel, batch: Batch, samples: int, seed: int) -> Tensor:
     """log p(x_obs) of each row in nats by K importance samples, ``[B]``: in the mean a lower bound that rises with K."""
-    return _joined(model, batch, samples, seed, lambda t: logmeanexp(t.log_w))
+    return torch.cat([logmeanexp(t.log_w) for _, t in traces(model, batch, samples, seed)])
 
 
 class Explained(NamedTuple):
-    """log p(x_obs) of each row, ``[B]``, and log p(x_d | x_rest) of each entry, ``[B, *]``, 0 where nothing was observed; nats."""
+    """log p(x_obs) of each row, ``[B]``, and log p(x_d | x_rest) of each entry, ``[B, D]``, 0 where nothing was observed; nats."""
 
     log_px: Tensor
     parts: Tensor
 
 
 def explained(model: LatentModel, batch: Batch, samples: int, seed: int) -> Explained:
-    r"""How strange each entry is, given the rest, by the same weights with that entry left out.
+    r"""How strange each entry is, given the rest: the evidence with it and without it.
 
     .. math:: \log p(x_d | x_{rest}) = \log p(x) - \log p(x_{rest}), \qquad
-              p(x_{rest}) \approx \frac1K \sum_k \frac{w_k}{p(x_d | z_k)}, \quad z_k \sim q(z | x)
+              p(x_{rest}) \approx \frac1K \sum_k \frac{p(x_{rest}, z_k)}{\frac12 q(z_k | x) + \frac12 q(z_k | x_{rest})}
 
-    Both terms are estimated from the same K samples of q(z | x), which has seen x_d: exact in the limit, and noisier where x_d alone
-    decides on z, because then the samples are not where x_rest would put them. The sum over d is not log p(x): entries that explain each
-    other are each unsurprising given the rest.
+    with half of the z_k from each of the two posteriors, one of which has never seen x_d (Hesterberg, "Weighted average importance sampling
+    and defensive mixture distributions", 1995). The weights of log p(x) with p(x_d | z_k) divided out would need no second posterior, but
+    where x_d alone has moved q(z | x), as an anomaly does, their variance is infinite and they find it less strange than it is. The sum
+    over d is not log p(x): entries that explain each other are each unsurprising given the rest.
+
+    Args:
+        model: a flat model of vectors.
+        batch: x ``[B, D]``.
+        samples: K; an odd number is rounded up.
+        seed: of the noise.
 
     Raises:
-        InputError: a likelihood that does not factorise over the entries.
+        InputError: a model of several levels, or x of another shape.
     """
-    found = []
-    for _, t in traces(model, batch, samples, seed):
-        seen = t.batch
-        if seen is None:  # a trace of `infer` has one
-            continue
-        log_w, parts = t.log_w, log_prob_parts(t.px, seen.input)
-        if seen.mask is not None:
-            parts = torch.where(factor_mask(parts, seen.mask, len(t.px.event_shape)), parts, torch.zeros_like(parts))
-        each = log_w.view(*log_w.shape, *(1,) * (parts.dim() - 2))
-        log_px = logmeanexp(log_w)
-        found.append(Explained(log_px, logmeanexp(each) - logmeanexp(each - parts)))
-    return Explained(torch.cat([f.log_px for f in found]), torch.cat([f.parts for f in found]))
+    if batch.x.dim() != 2:
+        raise InputError(f"entries are explained of vectors, x [B, D], and x is {list(batch.x.shape)}")
+    log_px, parts = [], []
+    half = -(-samples // 2)
+    for rows, t in traces(model, batch, samples, seed):
+        if len(t.levels) != 1:
+            raise InputError(f"this model has {len(t.levels)} levels of latents: single entries are explained of a flat model alone")
+        part = Batch(*(None if field is None else field[rows] for field in batch))  # type: ignore[arg-type]
+        seen = torch.ones_like(part.x, dtype=torch.bool) if part.mask is None else part.mask
+        whole = logmeanexp(t.log_w)
+        rest = torch.stack([_without(model, part, seen, d, half, seed) for d in range(batch.x.shape[1])], 1)
+        log_px.append(whole)
+        parts.append(torch.where(seen, whole.unsqueeze(1) - rest, torch.zeros_like(rest)))
+    return Explained(torch.cat(log_px), torch.cat(parts))
 
 
-def _joined(model: LatentModel, batch: Batch, samples: int, seed: int, f: Callable[[Trace], Tensor]) -> Tensor:
-    return torch.cat([f(t) for _, t in traces(model, batch, samples, seed)])
+def _without(model: LatentModel, batch: Batch, seen: Tensor, d: int, half: int, seed: int) -> Tensor:
+    """log p(x_rest) without column d, ``[B]``."""
+    mask = seen.clone()
+    mask[:, d] = False
+    rest = batch._replace(mask=mask)
+    with evaluating(model), torch.no_grad(), noise.drawn_by(fixed_noise(seed, half)):
+        own, other = model.infer(batch, half).levels[0], model.infer(rest, half).levels[0]
+        t = model.score(rest, torch.cat([own.z, other.z]))
+        log_q = [level.q.log_prob(t.z[0]) for level in (own, other) if level.q is not None]
+        return logmeanexp(t.log_joint - logmeanexp(torch.stack(log_q)))

@@ -1,0 +1,104 @@
+"""Alarms: their rate, their thresholds, streams; the detector beside a density that is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal, spearmanr
+
+from vaekit.apps.anomaly import Conformal, VAEOutlierDetector
+from vaekit.errors import InputError
+
+MIX = np.array([[1.0, 2, 3], [0, 1, 1], [0, 0, 0.5]])
+
+
+def table(rows: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(rows, 3)) @ MIX * [1.0, 100.0, 0.01] + [0.0, 1000.0, 1.0]
+
+
+@pytest.fixture(scope="module")
+def detector() -> VAEOutlierDetector:
+    return VAEOutlierDetector(n_components=2, hidden_layer_sizes=(32,), max_iter=600, random_state=0).fit(table(2000, 0))
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(19, 0.05), (30, 0.1), (99, 0.01)])
+def test_false_alarms_come_at_their_rate(n: int, alpha: float) -> None:
+    """Exactly floor(alpha (n + 1)) / (n + 1) for scores without ties; below with ties. A threshold at the plain quantile alarms more."""
+    rng = np.random.default_rng(0)
+    tries = 4000
+    continuous, ties, plain = [], [], []
+    for _ in range(tries):
+        scores = rng.normal(size=n + 1)
+        continuous.append(Conformal(scores[:-1]).alarms(scores[-1:], alpha)[0])
+        ties.append(Conformal(scores[:-1].round(1)).alarms(scores[-1:].round(1), alpha)[0])
+        plain.append(scores[-1] > np.quantile(scores[:-1], 1 - alpha))
+    exact = np.floor(alpha * (n + 1) + 1e-9) / (n + 1)
+    se = np.sqrt(exact * (1 - exact) / tries)
+    assert abs(np.mean(continuous) - exact) < 4 * se
+    assert np.mean(ties) < exact + 3 * se
+    assert np.mean(plain) > np.mean(continuous)
+
+
+def test_too_few_rows_for_an_alarm() -> None:
+    with pytest.raises(InputError, match=r"at least 99 rows"):
+        Conformal(np.arange(98.0)).alarms([1e9], 0.01)
+    with pytest.raises(InputError, match="alpha=1.5"):
+        Conformal(np.arange(98.0)).alarms([1e9], 1.5)
+    with pytest.raises(InputError, match="0 scores"):
+        Conformal(np.array([]))
+
+
+def test_scores_are_the_density_in_the_columns_own_units(detector: VAEOutlierDetector) -> None:
+    """Beside the Gaussian that made the rows: without the volume of the scaling they would be off by log(100 * 0.01 * sigmas)."""
+    X = table(1000, 1)
+    scale = np.diag([1.0, 100.0, 0.01])
+    exact = multivariate_normal([0.0, 1000.0, 1.0], scale @ MIX.T @ MIX @ scale).logpdf(X)
+    found = detector.score_samples(X)
+    assert -0.05 < (exact - found).mean() < 0.25  # KL(p || model), which is positive but for the sampling error of 1000 rows
+    assert spearmanr(exact, found).statistic > 0.95
+    np.testing.assert_array_equal(found, detector.score_samples(X))
+
+
+def test_the_value_that_does_not_fit_is_named(detector: VAEOutlierDetector) -> None:
+    """Columns 1 and 2 go together: 1 alone is ordinary, and so is 2."""
+    X = np.array([[0.0, 1000.0, 1.0], [0.0, 1000.0, 1.1]])
+    parts = detector.explain(X)
+    assert parts.shape == (2, 3)
+    assert parts[1].argmax() == 2 and parts[1, 2] > parts[0, 2] + 3
+    missing = X.copy()
+    missing[:, 0] = np.nan
+    assert (detector.explain(missing)[:, 0] == 0).all()
+
+
+def test_alarms_on_rows_of_the_same_kind_are_few(detector: VAEOutlierDetector) -> None:
+    with pytest.raises(InputError, match="calibrate"):
+        detector.p_values(table(3, 2))
+    detector.calibrate(table(999, 2))
+    assert abs(detector.alarms(table(2000, 3), alpha=0.05).mean() - 0.05) < 0.03
+    assert detector.alarms([[9.0, 0.0, 1.0]], alpha=0.01).all()
+
+
+def test_a_stream_is_read_chunk_by_chunk(detector: VAEOutlierDetector) -> None:
+    X, read = table(30, 4), []
+
+    def chunks():
+        for start in range(0, 30, 10):
+            read.append(start)
+            yield X[start : start + 10]
+
+    stream = detector.score_stream(chunks())
+    assert not read
+    first = next(stream)
+    assert read == [0]
+    np.testing.assert_allclose(np.concatenate([first, *stream]), detector.score_samples(X), rtol=1e-12)
+
+
+def test_the_mixture_of_several_models_lies_between_them() -> None:
+    X = table(100, 5)
+    several = VAEOutlierDetector(n_components=2, hidden_layer_sizes=(8,), max_iter=50, n_estimators=3, random_state=0).fit(X)
+    mixture = several.score_samples(X)
+    models, each = several.models_, []
+    for model in models:
+        several.models_ = [model]
+        each.append(several.score_samples(X))
+    np.testing.assert_allclose(mixture, np.logaddexp.reduce(each, 0) - np.log(3), rtol=1e-12)
