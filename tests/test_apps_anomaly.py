@@ -55,7 +55,7 @@ def test_scores_are_the_density_in_the_columns_own_units(detector: VAEOutlierDet
     exact = multivariate_normal([0.0, 1000.0, 1.0], scale @ MIX.T @ MIX @ scale).logpdf(X)
     found = detector.score_samples(X)
     assert -0.05 < (exact - found).mean() < 0.25  # KL(p || model), which is positive but for the sampling error of 1000 rows
-    assert spearmanr(exact, found).statistic > 0.95
+    assert spearmanr(exact, found).statistic > 0.9
     np.testing.assert_array_equal(found, detector.score_samples(X))
 
 

@@ -136,7 +136,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
     def _seed(self) -> int:
         return int(self._random.randint(2**31 - 1))
 
-    def _train(self, X: Array, steps: int, *, stop_early: bool) -> None:
+    def _train(self, X: Array, steps: int, *, stop_early: bool, anneal: bool = True) -> None:
         batch = self.columns_.encode(X)
         for model in self.models_:
             plan = Plan(
@@ -144,6 +144,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
                 steps=steps,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
+                anneal=anneal,
                 held_out=self.validation_fraction if stop_early else 0.0,
                 patience=self.n_iter_no_change,
                 seed=self._seed(),
@@ -267,7 +268,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         if first:
             self._framed = frame_of(X) is not None
             self._begin(rows, 1)
-        self._train(rows, -(-len(rows) // self.batch_size), stop_early=False)
+        self._train(rows, -(-len(rows) // self.batch_size), stop_early=False, anneal=False)
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -285,7 +286,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         if z.shape[1] != self.n_components_:
             raise InputError(f"codes of {z.shape[1]} numbers were given and this model has {self.n_components_} latent dimensions")
         with torch.no_grad():
-            x = centre(self._model.likelihood(torch.from_numpy(z).unsqueeze(0)))[0]
+            x = centre(self._model.likelihood(torch.tensor(z).unsqueeze(0)))[0]
         return self._out(self.columns_.decode(x), frame_of(X))
 
     def score(self, X: ArrayLike, y: object = None) -> float:
@@ -310,8 +311,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
 
     def impute_distribution(self, X: ArrayLike, *, draws: int = 0, coverage: float | None = None) -> Imputed:
         """Conditional means, joint draws and intervals of the missing entries, in the columns' own units; see `vaekit.apps.impute`."""
+        check_is_fitted(self)
         rows = self._rows(X, reset=False)
-        found = impute(self._model, self._batch(X), samples=max(self.n_samples, 512), draws=draws, coverage=coverage, seed=self.noise_seed_)
+        k = max(self.n_samples, IMPUTED_WITH)
+        found = impute(self._model, self.columns_.encode(rows), samples=k, draws=draws, coverage=coverage, seed=self.noise_seed_)
 
         def own(part: torch.Tensor) -> Array:
             """In the columns' units, the observed entries to the last digit."""

@@ -17,7 +17,7 @@ from vaekit.data.core import DataSet, Split
 from vaekit.models import VAE, with_mask
 from vaekit.nn import Layer, mlp
 from vaekit.objectives.core import Objective
-from vaekit.objectives.schedules import Cosine
+from vaekit.objectives.schedules import Constant, Cosine
 from vaekit.tensors import seed_noise
 from vaekit.train import Training, fit
 from vaekit.types import Batch
@@ -64,7 +64,8 @@ class Plan:
         objective: whose surrogate is minimised.
         steps: of the optimiser, at least; rounded up to whole passes.
         batch_size: rows a step.
-        learning_rate: of Adam; it falls to 0 along half a cosine.
+        learning_rate: of Adam.
+        anneal: whether it falls to 0 along half a cosine.
         held_out: share of the rows to stop early by; 0 for none. Not used where that would be fewer than `ENOUGH` rows.
         patience: looks at the held-out rows without a better bound before training stops.
         seed: of the split, the order and the noise.
@@ -74,6 +75,7 @@ class Plan:
     steps: int
     batch_size: int
     learning_rate: float
+    anneal: bool
     held_out: float
     patience: int
     seed: int
@@ -88,7 +90,7 @@ def train(model: VAE, batch: Batch, plan: Plan) -> int:
     rows = order[held:]
     size = min(plan.batch_size, len(rows))
     # few rows are passed over many times in a row, because what surrounds an epoch costs as much as some of its steps
-    passes = min(-(-ROUND * size // len(rows)), -(-plan.steps * size // len(rows)))
+    passes = max(1, min(-(-ROUND * size // len(rows)), plan.steps * size // len(rows)))
     train_rows = _split(batch, rows.repeat(passes))
     per_epoch = -(-len(train_rows) // size)
     epochs = -(-plan.steps // per_epoch)
@@ -98,7 +100,7 @@ def train(model: VAE, batch: Batch, plan: Plan) -> int:
         epochs=epochs,
         batch_size=size,
         optimiser=partial(torch.optim.Adam, lr=plan.learning_rate),
-        schedule=Cosine(1, 0, epochs * per_epoch),
+        schedule=Cosine(1, 0, epochs * per_epoch) if plan.anneal else Constant(1.0),
         clip=CLIP * math.sqrt(batch.x.shape[1]),
         patience=plan.patience if held else None,
         seed=plan.seed,
