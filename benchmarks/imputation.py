@@ -1,6 +1,6 @@
 """Missing entries of four tables that come with scikit-learn, 10, 30 and 50% of them completely at random.
 
-`vaekit.apps.estimator.VAETransformer` as it comes, its conditional means, beside the column's mean, nearest neighbours (5) and
+`vaekit.apps.imputer.VAEImputer` as it comes, its conditional means, beside the column's mean, nearest neighbours (5) and
 IterativeImputer of scikit-learn. Columns are standardised with the complete table's mean and standard deviation, as in MIWAE (Mattei and
 Frellsen, 2019), and the figure is the root of the mean squared error over the missing entries; a constant column is left out.
 Coverage is the share of missing entries inside intervals of 90%.
@@ -24,7 +24,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
 from benchmarks.record import write
-from vaekit.apps.estimator import VAETransformer
+from vaekit.apps.imputer import VAEImputer
 
 Array = NDArray[np.float64]
 TABLES = {
@@ -51,7 +51,7 @@ def measured(name: str, share: float, seed: int, rivals: list[str]) -> dict[str,
     X = table(name)
     hidden = np.random.default_rng(seed).random(X.shape) < share
     seen = np.where(hidden, np.nan, X)
-    vae = VAETransformer(random_state=seed).fit(seen)
+    vae = VAEImputer(random_state=seed).fit(seen)
     made = vae.impute_distribution(seen, coverage=0.9)
     if made.lower is None or made.upper is None:
         raise ValueError("intervals were asked for")
@@ -99,7 +99,7 @@ def main() -> None:
             given.record,
             command="python -m benchmarks.imputation",
             seed=list(range(given.seeds)),
-            settings={"defaults": repr(VAETransformer().get_params())},
+            settings={"defaults": repr(VAEImputer().get_params())},
             figures=figures,
             published=published if "breast_cancer_50_vae_mse" in figures else None,
         )

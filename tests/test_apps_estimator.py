@@ -17,12 +17,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vaekit.apps.anomaly import VAEOutlierDetector
 from vaekit.apps.estimator import VAETransformer
+from vaekit.apps.imputer import VAEImputer
 from vaekit.errors import InputError
 
 SMALL = {"max_iter": 10, "hidden_layer_sizes": (8,), "n_samples": 16}
 
 
-@parametrize_with_checks([VAETransformer(**SMALL), VAEOutlierDetector(**SMALL, n_estimators=2)])
+@parametrize_with_checks([VAETransformer(**SMALL), VAEOutlierDetector(**SMALL), VAEImputer(**SMALL, n_estimators=2)])
 def test_scikit_learns_checks(estimator: BaseEstimator, check: Callable[[BaseEstimator], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # else the check of array-API input is skipped
     check(estimator)

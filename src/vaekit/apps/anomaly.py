@@ -25,13 +25,20 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OutlierMixin, _fit_context
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
-from vaekit import heads
+from vaekit import heads, priors
+from vaekit.apps.base import BaseVAE
 from vaekit.apps.columns import Array
-from vaekit.apps.estimator import BaseVAE
 from vaekit.errors import InputError
 
 __all__ = ["Conformal", "VAEOutlierDetector"]
+
+SCALE = 0.6
+"""Standard deviation of p(x_d | z), in the column's own. It is not learned: a learned one falls to next to nothing in columns that can be
+predicted exactly, which would then decide the score by themselves."""
+COMPONENTS = 20
+"""Gaussians of which p(z) is a mixture, learned: groups of rows with nothing between them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +96,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
     stranger rows, and `predict` gives -1 for outliers. `calibrate` with rows held out makes alarms of a known rate.
 
     Args:
-        n_components: dimensions of z; None for `vaekit.apps.estimator.latent_size` of the number of columns.
+        n_components: dimensions of z; None for `vaekit.apps.base.latent_size` of the number of columns.
         contamination: share of the fitted rows that `predict` calls outliers, in (0, 0.5].
         n_estimators: models, each with its own initial weights and order of the data; the score is the density of their mixture.
         hidden_layer_sizes, n_samples, max_iter, batch_size, learning_rate, early_stopping, validation_fraction, n_iter_no_change,
@@ -144,7 +151,10 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         self.random_state = random_state
 
     def _head(self, size: int) -> heads.Head:
-        return heads.Gaussian(size, min_scale=0.1)
+        return heads.GaussianFixed(size, SCALE)
+
+    def _prior(self, latent: int) -> nn.Module:
+        return priors.GaussianMixture(latent, COMPONENTS)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: object = None) -> Self:

@@ -9,6 +9,7 @@ and Frellsen, "MIWAE", ICML 2019); an interval lies between two quantiles of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,12 +47,19 @@ class Imputation:
 
 
 def impute(
-    model: LatentModel, batch: Batch, *, samples: int = 512, draws: int = 0, coverage: float | None = None, seed: int = 0
+    model: LatentModel | Sequence[LatentModel],
+    batch: Batch,
+    *,
+    samples: int = 512,
+    draws: int = 0,
+    coverage: float | None = None,
+    seed: int = 0,
 ) -> Imputation:
     """Missing entries of a batch given its observed ones.
 
     Args:
-        model: a trained model; a likelihood that factorises over the entries (a mask needs it).
+        model: a trained model with a likelihood that factorises over the entries (a mask needs it); of several the mixture with equal
+            weights, K samples of each: their errors differ and average out, and intervals are as wide as they disagree.
         batch: x with the mask of its observed entries, on the model's device and in its dtype.
         samples: K importance samples of each row.
         draws: M, joint draws for multiple imputation.
@@ -77,11 +85,13 @@ def impute(
         raise InputError(f"draws={draws}: a number of draws cannot be negative; 0 for none")
     if coverage is not None and not 0 < coverage < 1:
         raise InputError(f"coverage={coverage}: the probability of an interval lies between 0 and 1, as 0.9")
+    models = [model] if isinstance(model, LatentModel) else list(model)
     found = []
     mask = torch.ones_like(batch.x, dtype=torch.bool) if batch.mask is None else batch.mask
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for rows, t in traces(model, batch, samples, seed):
-            found.append(_kept(_imputed(t, draws, coverage, seed), batch.x[rows], mask[rows]))
+        for blocks in zip(*(traces(each, batch, samples, seed) for each in models), strict=True):
+            rows = blocks[0][0]
+            found.append(_kept(_imputed([t for _, t in blocks], draws, coverage, seed), batch.x[rows], mask[rows]))
     lower, upper = (
         None if coverage is None else torch.cat([end for end in ends if end is not None])
         for ends in ([f.lower for f in found], [f.upper for f in found])
@@ -97,15 +107,16 @@ def _kept(made: Imputation, x: Tensor, mask: Tensor) -> Imputation:
     return Imputation(mean, drawn, lower, upper, made.ess)
 
 
-def _imputed(t: Trace, draws: int, coverage: float | None, seed: int) -> Imputation:
+def _imputed(found: Sequence[Trace], draws: int, coverage: float | None, seed: int) -> Imputation:
     """Every entry anew, the observed ones too."""
-    log_w = t.log_w
-    w = torch.softmax(log_w, 0)  # [K, B]
-    wide = w.view(*w.shape, *(1,) * len(t.px.event_shape))
-    mean, ess = (wide * centre(t.px)).sum(0), 1 / w.square().sum(0)
+    w = torch.cat([torch.softmax(t.log_w, 0) for t in found]) / len(found)  # [M K, B]
+    wide = w.view(*w.shape, *(1,) * len(found[0].px.event_shape))
+    mean, ess = (wide * torch.cat([centre(t.px) for t in found])).sum(0), 1 / w.square().sum(0)
     lower = upper = None
-    with noise.drawn_by(_rows_alike(seed)):
-        made = torch.stack([t.px.sample() for _ in range(REPEATS)]) if draws or coverage is not None else mean.new_zeros(0)
+    made = mean.new_zeros(0)
+    if draws or coverage is not None:
+        with noise.drawn_by(_rows_alike(seed)):
+            made = torch.cat([torch.stack([t.px.sample() for _ in range(REPEATS)]) for t in found], 1)  # [R, M K, B, *]
     if coverage is not None:
         lower, upper = _quantiles(made.flatten(0, 1), wide.expand_as(made[0]).repeat(REPEATS, *(1,) * (made.dim() - 2)), coverage)
     chosen = mean.new_zeros(0, *mean.shape)

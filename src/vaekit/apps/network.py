@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import nn
 
-from vaekit import heads, priors
+from vaekit import heads
 from vaekit.conditional import Conditional
 from vaekit.data.core import DataSet, Split
 from vaekit.models import VAE, with_mask
@@ -44,12 +44,12 @@ def network(in_features: int, layers: Sequence[int], out_features: int) -> nn.Mo
     return mlp(in_features, [Layer(width, nn.SiLU) for width in layers], out_features)
 
 
-def build(head: heads.Head, latent: int, layers: Sequence[int], seed: int) -> VAE:
+def build(head: heads.Head, prior: Callable[[int], nn.Module], latent: int, layers: Sequence[int], seed: int) -> VAE:
     """A VAE of standardised columns; its encoder is told which entries were observed. The caller's random numbers are left alone."""
     with torch.random.fork_rng(devices=[]):
         seed_noise(seed, torch.device("cpu"))
         return VAE(
-            priors.StandardNormal(latent),
+            prior(latent),
             Conditional(Encoder(2 * head.size, layers, 2 * latent), heads.Gaussian(latent)),
             Conditional(network(latent, layers, head.features), head),
             view=with_mask,
