@@ -18,7 +18,7 @@ def table(rows: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector() -> VAEOutlierDetector:
-    return VAEOutlierDetector(n_components=2, hidden_layer_sizes=(32,), max_iter=600, random_state=0).fit(table(2000, 0))
+    return VAEOutlierDetector(n_components=2, scale=None, hidden_layer_sizes=(32,), max_iter=600, random_state=0).fit(table(2000, 0))
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(19, 0.05), (30, 0.1), (99, 0.01)])
@@ -57,6 +57,15 @@ def test_scores_are_the_density_in_the_columns_own_units(detector: VAEOutlierDet
     assert -0.05 < (exact - found).mean() < 0.25  # KL(p || model), which is positive but for the sampling error of 1000 rows
     assert spearmanr(exact, found).statistic > 0.9
     np.testing.assert_array_equal(found, detector.score_samples(X))
+
+
+def test_a_coarse_scale_is_a_density_too() -> None:
+    """Its log p(x) of a column by itself is at most that of N(0, scale^2) at its mean, and its integral over x is 1."""
+    X = np.random.default_rng(0).normal(size=(300, 1)) * 50 + 7
+    coarse = VAEOutlierDetector(n_components=1, scale=1.0, hidden_layer_sizes=(8,), max_iter=100, n_samples=1024, random_state=0).fit(X)
+    grid = np.linspace(-1000, 1000, 2001)[:, None]
+    density = np.exp(coarse.score_samples(grid))
+    assert density.sum() == pytest.approx(1, abs=0.05) and density.max() <= 1 / (np.sqrt(2 * np.pi) * X.std()) * 1.001
 
 
 def test_the_value_that_does_not_fit_is_named(detector: VAEOutlierDetector) -> None:

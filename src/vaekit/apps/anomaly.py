@@ -28,15 +28,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from vaekit import heads, priors
-from vaekit.apps.base import BaseVAE
+from vaekit.apps.base import MIN_SCALE, BaseVAE
 from vaekit.apps.columns import Array
 from vaekit.errors import InputError
 
 __all__ = ["Conformal", "VAEOutlierDetector"]
 
-SCALE = 0.6
-"""Standard deviation of p(x_d | z), in the column's own. It is not learned: a learned one falls to next to nothing in columns that can be
-predicted exactly, which would then decide the score by themselves."""
 COMPONENTS = 20
 """Gaussians of which p(z) is a mixture, learned: groups of rows with nothing between them."""
 
@@ -98,6 +95,10 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
     Args:
         n_components: dimensions of z; None for `vaekit.apps.base.latent_size` of the number of columns.
         contamination: share of the fitted rows that `predict` calls outliers, in (0, 0.5].
+        scale: standard deviation of p(x_d | z), in the column's own; None for one that the network learns for each entry. The default is
+            coarse on purpose: rows are strange that lie far from where most are. A learned scale gives a density nearer to that of the
+            data, but it falls to next to nothing in columns that can be predicted exactly, which then decide the score alone, and where
+            the fitted rows hold anomalies it learns these too.
         n_estimators: models, each with its own initial weights and order of the data; the score is the density of their mixture.
         hidden_layer_sizes, n_samples, max_iter, batch_size, learning_rate, early_stopping, validation_fraction, n_iter_no_change,
             random_state: as in `VAETransformer`.
@@ -118,6 +119,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
         **BaseVAE._parameter_constraints,
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
+        "scale": [Interval(Real, 0, None, closed="neither"), None],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -126,6 +128,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         n_components: int | None = None,
         *,
         contamination: float = 0.1,
+        scale: float | None = 1.0,
         n_estimators: int = 1,
         hidden_layer_sizes: Sequence[int] = (64, 64),
         n_samples: int = 128,
@@ -139,6 +142,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
     ) -> None:
         self.n_components = n_components
         self.contamination = contamination
+        self.scale = scale
         self.n_estimators = n_estimators
         self.hidden_layer_sizes = hidden_layer_sizes
         self.n_samples = n_samples
@@ -151,7 +155,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         self.random_state = random_state
 
     def _head(self, size: int) -> heads.Head:
-        return heads.GaussianFixed(size, SCALE)
+        return heads.Gaussian(size, min_scale=MIN_SCALE) if self.scale is None else heads.GaussianFixed(size, self.scale)
 
     def _prior(self, latent: int) -> nn.Module:
         return priors.GaussianMixture(latent, COMPONENTS)

@@ -42,8 +42,8 @@ def latent_size(columns: int) -> int:
 
 
 def training_steps(rows: int) -> int:
-    """Steps by default: 10 for each row, from 200 to 2000."""
-    return max(200, min(10 * rows, 2000))
+    """Steps by default: 4 for each row, from 300 to 2000."""
+    return max(300, min(4 * rows, 2000))
 
 
 def frame_of(X: object) -> Any:
