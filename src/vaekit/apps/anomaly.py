@@ -99,6 +99,8 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
             coarse on purpose: rows are strange that lie far from where most are. A learned scale gives a density nearer to that of the
             data, but it falls to next to nothing in columns that can be predicted exactly, which then decide the score alone, and where
             the fitted rows hold anomalies it learns these too.
+        trim: share of each batch that a step leaves out as too improbable (`vaekit.apps.robust.Trimmed`), so that anomalies among the
+            fitted rows are not learned; 0 where all of them are known to be ordinary.
         n_estimators: models, each with its own initial weights and order of the data; the score is the density of their mixture.
         hidden_layer_sizes, n_samples, max_iter, batch_size, learning_rate, early_stopping, validation_fraction, n_iter_no_change,
             random_state: as in `VAETransformer`.
@@ -120,6 +122,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         **BaseVAE._parameter_constraints,
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "scale": [Interval(Real, 0, None, closed="neither"), None],
+        "trim": [Interval(Real, 0, 1, closed="left")],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -128,7 +131,8 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         n_components: int | None = None,
         *,
         contamination: float = 0.1,
-        scale: float | None = 1.0,
+        scale: float | None = 0.8,
+        trim: float = 0.2,
         n_estimators: int = 1,
         hidden_layer_sizes: Sequence[int] = (64, 64),
         n_samples: int = 128,
@@ -143,6 +147,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         self.n_components = n_components
         self.contamination = contamination
         self.scale = scale
+        self.trim = trim
         self.n_estimators = n_estimators
         self.hidden_layer_sizes = hidden_layer_sizes
         self.n_samples = n_samples

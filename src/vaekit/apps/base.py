@@ -21,8 +21,10 @@ from vaekit import heads
 from vaekit.apps.columns import Array, Numeric
 from vaekit.apps.impute import impute
 from vaekit.apps.network import Plan, build, train
+from vaekit.apps.robust import Trimmed
 from vaekit.apps.weighted import explained, log_evidence
 from vaekit.objectives import ELBO, IWAE
+from vaekit.objectives.core import Objective
 from vaekit.tensors import logmeanexp
 from vaekit.types import Batch
 
@@ -77,6 +79,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
         2. Give ``_head(size)``, the likelihood of that many standardised columns, and ``_prior(latent)``, p(z).
     """
 
+    trim: float = 0.0  # of an estimator without this parameter
     n_components: int | None
     hidden_layer_sizes: Sequence[int]
     n_samples: int
@@ -112,6 +115,11 @@ class BaseVAE(BaseEstimator, abc.ABC):
     @abc.abstractmethod
     def _prior(self, latent: int) -> nn.Module: ...
 
+    def _objective(self, batch: Batch, steps: int) -> Objective:
+        """The bound on log p(x) of the rows: of K samples where entries are missing (MIWAE)."""
+        bound: Objective = IWAE(TRAINED_WITH) if batch.mask is not None else ELBO()
+        return bound if self.trim == 0 else Trimmed(bound, self.trim, after=steps // 10)
+
     def _rows(self, X: ArrayLike, *, reset: bool) -> Array:
         rows: Array = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
         return rows
@@ -133,7 +141,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
         batch = self.columns_.encode(X)
         for model in self.models_:
             plan = Plan(
-                objective=IWAE(TRAINED_WITH) if batch.mask is not None else ELBO(),
+                objective=self._objective(batch, steps),
                 steps=steps,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
