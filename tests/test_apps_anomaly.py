@@ -39,7 +39,7 @@ def test_false_alarms_come_at_their_rate(n: int, alpha: float) -> None:
     for _ in range(tries):
         scores = rng.normal(size=n + 1)
         continuous.append(Conformal(scores[:-1]).alarms(scores[-1:], alpha)[0])
-        ties.append(Conformal(scores[:-1].round(1)).alarms(scores[-1:].round(1), alpha)[0])
+        ties.append(Conformal(scores[:-1].round()).alarms(scores[-1:].round(), alpha)[0])
         plain.append(scores[-1] > np.quantile(scores[:-1], 1 - alpha))
     exact = np.floor(alpha * (n + 1) + 1e-9) / (n + 1)
     se = np.sqrt(exact * (1 - exact) / tries)
