@@ -1,0 +1,92 @@
+"""Missing values as a step of a scikit-learn pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import Interval
+from torch import nn
+
+from vaekit import heads, priors
+from vaekit.apps.base import MIN_SCALE, BaseVAE
+from vaekit.apps.columns import Array
+
+__all__ = ["VAEImputer"]
+
+
+class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseVAE):
+    r"""Missing entries (NaN) filled with their conditional means E[x_mis | x_obs], by the mixture of several variational autoencoders.
+
+    An imputer as those of scikit-learn, for a pipeline: `transform` gives the table without holes. For draws and intervals see
+    `impute_distribution`.
+
+    Args:
+        n_components: dimensions of z; None for `vaekit.apps.base.latent_size` of the number of columns.
+        n_estimators: models, each with its own initial weights, held-out rows and order of the data.
+        hidden_layer_sizes, n_samples, max_iter, batch_size, learning_rate, early_stopping, validation_fraction, n_iter_no_change,
+            random_state: as in `VAETransformer`.
+
+    >>> X = np.random.default_rng(0).normal(size=(100, 1)) * [1.0, 2.0, 3.0]
+    >>> X[0, 1] = np.nan
+    >>> VAEImputer(n_components=1, n_estimators=2, max_iter=50, random_state=0).fit_transform(X).shape
+    (100, 3)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
+        **BaseVAE._parameter_constraints,
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        n_estimators: int = 5,
+        hidden_layer_sizes: Sequence[int] = (64, 64),
+        n_samples: int = 128,
+        max_iter: int | None = None,
+        batch_size: int = 128,
+        learning_rate: float = 2e-3,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.n_estimators = n_estimators
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.n_samples = n_samples
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.random_state = random_state
+
+    def _head(self, size: int) -> heads.Head:
+        return heads.Gaussian(size, min_scale=MIN_SCALE)
+
+    def _prior(self, latent: int) -> nn.Module:
+        return priors.StandardNormal(latent)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Learn from the rows ``X [N, D]``, NaN where nothing was observed; ``y`` is not looked at.
+
+        Raises:
+            InputError: a column without any value.
+        """
+        rows = self._rows(X, reset=True)
+        self._begin(rows, self.n_estimators)
+        self._train(rows, self._steps(len(rows)), stop_early=self.early_stopping)
+        return self
+
+    def transform(self, X: ArrayLike) -> Array:
+        """``X [N, D]`` with its missing entries at their conditional means."""
+        return self.impute_distribution(X).mean

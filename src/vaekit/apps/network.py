@@ -1,0 +1,122 @@
+"""The models behind the estimators: how they are built for D columns, and how they are trained without a trace on disk or screen."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from vaekit import heads
+from vaekit.conditional import Conditional
+from vaekit.data.core import DataSet, Split
+from vaekit.models import VAE, with_mask
+from vaekit.nn import Layer, mlp
+from vaekit.objectives.core import Objective
+from vaekit.objectives.schedules import Constant, Cosine
+from vaekit.tensors import seed_noise
+from vaekit.train import Training, fit
+from vaekit.types import Batch
+
+__all__ = ["Plan", "build", "train"]
+
+FAR = 8.0
+"""Standard deviations beyond which the encoder no longer sees how far away an entry lies; the likelihood does."""
+ROUND = 50
+"""Steps, at least, between two looks at the held-out rows."""
+ENOUGH = 20
+"""Held-out rows whose mean bound is good enough to stop by."""
+
+
+class Encoder(nn.Sequential):
+    """A multilayer perceptron behind a clamp: q(z | x) of an absurd row is that of a merely strange one, and finite."""
+
+    def __init__(self, in_features: int, layers: Sequence[int], out_features: int) -> None:
+        super().__init__(nn.Hardtanh(-FAR, FAR), network(in_features, layers, out_features))
+
+
+def network(in_features: int, layers: Sequence[int], out_features: int) -> nn.Module:
+    """A multilayer perceptron of SiLU units."""
+    return mlp(in_features, [Layer(width, nn.SiLU) for width in layers], out_features)
+
+
+def build(head: heads.Head, prior: Callable[[int], nn.Module], latent: int, layers: Sequence[int], seed: int) -> VAE:
+    """A VAE of standardised columns; its encoder is told which entries were observed. The caller's random numbers are left alone."""
+    with torch.random.fork_rng(devices=[]):
+        seed_noise(seed, torch.device("cpu"))
+        return VAE(
+            prior(latent),
+            Conditional(Encoder(2 * head.size, layers, 2 * latent), heads.Gaussian(latent)),
+            Conditional(network(latent, layers, head.features), head),
+            view=with_mask,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How `train` trains.
+
+    Attributes:
+        objective: whose surrogate is minimised.
+        steps: of the optimiser, at least; rounded up to whole passes.
+        batch_size: rows a step.
+        learning_rate: of Adam.
+        anneal: whether it falls to 0 along half a cosine.
+        held_out: share of the rows to stop early by; 0 for none. Not used where that would be fewer than `ENOUGH` rows.
+        patience: looks at the held-out rows without a better bound before training stops.
+        seed: of the split, the order and the noise.
+    """
+
+    objective: Objective
+    steps: int
+    batch_size: int
+    learning_rate: float
+    anneal: bool
+    held_out: float
+    patience: int
+    seed: int
+
+
+def train(model: VAE, batch: Batch, plan: Plan) -> int:
+    """Train on a batch's rows in place, in float32; the model comes back in float64, in which it is to be evaluated. The steps done."""
+    generator = torch.Generator().manual_seed(plan.seed)
+    order = torch.randperm(batch.size, generator=generator)
+    held = int(plan.held_out * batch.size)
+    held = held if held >= ENOUGH else 0
+    rows = order[held:]
+    size = min(plan.batch_size, len(rows))
+    # few rows are passed over many times in a row, because what surrounds an epoch costs as much as some of its steps
+    passes = max(1, min(-(-ROUND * size // len(rows)), plan.steps * size // len(rows)))
+    train_rows = _split(batch, rows.repeat(passes))
+    per_epoch = -(-len(train_rows) // size)
+    epochs = -(-plan.steps // per_epoch)
+    valid = _split(batch, order[:held]) if held else None
+    data = train_rows if valid is None else DataSet("rows", train=train_rows, test=valid, valid=valid)
+    training = Training(
+        epochs=epochs,
+        batch_size=size,
+        optimiser=partial(torch.optim.Adam, lr=plan.learning_rate),
+        schedule=Cosine(1, 0, epochs * per_epoch) if plan.anneal else Constant(1.0),
+        clip=CLIP * math.sqrt(batch.x.shape[1]),
+        patience=plan.patience if held else None,
+        seed=plan.seed,
+        device="cpu",
+        compile=False,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="level .* has collapsed")  # columns without a common cause have no latent
+        steps = fit(model.float(), data, objective=plan.objective, training=training, progress=False).step
+    model.double()
+    return steps
+
+
+CLIP = 10.0
+"""Largest gradient norm, times the square root of the number of columns."""
+
+
+def _split(batch: Batch, rows: torch.Tensor) -> Split:
+    return Split(batch.x[rows].float(), mask=None if batch.mask is None else batch.mask[rows])

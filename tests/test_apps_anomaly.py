@@ -1,0 +1,150 @@
+"""Alarms: their rate, their thresholds, streams; the detector beside a density that is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal, spearmanr
+
+from vaekit import heads
+from vaekit.apps.anomaly import Conformal, VAEOutlierDetector
+from vaekit.apps.network import build
+from vaekit.apps.robust import Trimmed
+from vaekit.errors import InputError
+from vaekit.objectives import ELBO
+from vaekit.priors import StandardNormal
+from vaekit.types import Batch
+
+MIX = np.array([[1.0, 2, 3], [0, 1, 1], [0, 0, 0.5]])
+
+
+def table(rows: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(rows, 3)) @ MIX * [1.0, 100.0, 0.1] + [0.0, 1000.0, 10.0]
+
+
+@pytest.fixture(scope="module")
+def detector() -> VAEOutlierDetector:
+    return VAEOutlierDetector(n_components=2, scale=None, trim=0.0, hidden_layer_sizes=(32,), max_iter=600, random_state=0).fit(
+        table(2000, 0)
+    )
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(19, 0.05), (30, 0.1), (99, 0.01)])
+def test_false_alarms_come_at_their_rate(n: int, alpha: float) -> None:
+    """Exactly floor(alpha (n + 1)) / (n + 1) for scores without ties; below with ties. A threshold at the plain quantile alarms more."""
+    rng = np.random.default_rng(0)
+    tries = 4000
+    continuous, ties, plain = [], [], []
+    for _ in range(tries):
+        scores = rng.normal(size=n + 1)
+        continuous.append(Conformal(scores[:-1]).alarms(scores[-1:], alpha)[0])
+        ties.append(Conformal(scores[:-1].round()).alarms(scores[-1:].round(), alpha)[0])
+        plain.append(scores[-1] > np.quantile(scores[:-1], 1 - alpha))
+    exact = np.floor(alpha * (n + 1) + 1e-9) / (n + 1)
+    se = np.sqrt(exact * (1 - exact) / tries)
+    assert abs(np.mean(continuous) - exact) < 4 * se
+    assert np.mean(ties) < exact + 3 * se
+    assert np.mean(plain) > np.mean(continuous)
+
+
+def test_too_few_rows_for_an_alarm() -> None:
+    with pytest.raises(InputError, match=r"at least 99 rows"):
+        Conformal(np.arange(98.0)).alarms([1e9], 0.01)
+    with pytest.raises(InputError, match="alpha=1.5"):
+        Conformal(np.arange(98.0)).alarms([1e9], 1.5)
+    with pytest.raises(InputError, match="0 scores"):
+        Conformal(np.array([]))
+
+
+def test_scores_are_the_density_in_the_columns_own_units(detector: VAEOutlierDetector) -> None:
+    """Beside the Gaussian that made the rows: without the volume of the scaling they would be off by more than 4 nats."""
+    X = table(1000, 1)
+    scale = np.diag([1.0, 100.0, 0.1])
+    exact = multivariate_normal([0.0, 1000.0, 10.0], scale @ MIX.T @ MIX @ scale).logpdf(X)
+    found = detector.score_samples(X)
+    assert -0.05 < (exact - found).mean() < 0.5  # KL(p || model), which is positive but for the sampling error of 1000 rows
+    assert spearmanr(exact, found).statistic > 0.85
+    np.testing.assert_array_equal(found, detector.score_samples(X))
+
+
+def test_a_coarse_scale_is_a_density_too() -> None:
+    """Its log p(x) of a column by itself is at most that of N(0, scale^2) at its mean, and its integral over x is 1."""
+    X = np.random.default_rng(0).normal(size=(300, 1)) * 50 + 7
+    coarse = VAEOutlierDetector(n_components=1, scale=1.0, hidden_layer_sizes=(8,), max_iter=100, n_samples=256, random_state=0).fit(X)
+    grid = np.linspace(-1000, 1000, 201)[:, None]
+    density = np.exp(coarse.score_samples(grid))
+    assert 10 * density.sum() == pytest.approx(1, abs=0.05) and density.max() <= 1 / (np.sqrt(2 * np.pi) * X.std()) * 1.001
+
+
+def test_the_value_that_does_not_fit_is_named(detector: VAEOutlierDetector) -> None:
+    """Columns 1 and 2 go together: 1 alone is ordinary, and so is 2."""
+    X = np.array([[0.0, 1000.0, 10.0], [0.0, 1000.0, 11.0]])
+    parts = detector.explain(X)
+    assert parts.shape == (2, 3)
+    assert parts[1].argmax() == 2 and parts[1, 2] > parts[0, 2] + 3
+    missing = X.copy()
+    missing[:, 0] = np.nan
+    assert (detector.explain(missing)[:, 0] == 0).all()
+
+
+def test_alarms_on_rows_of_the_same_kind_are_few(detector: VAEOutlierDetector) -> None:
+    with pytest.raises(InputError, match="calibrate"):
+        detector.p_values(table(3, 2))
+    detector.calibrate(table(999, 2))
+    assert abs(detector.alarms(table(2000, 3), alpha=0.05).mean() - 0.05) < 0.03
+    assert detector.alarms([[9.0, 0.0, 10.0]], alpha=0.01).all()
+
+
+def test_a_stream_is_read_chunk_by_chunk(detector: VAEOutlierDetector) -> None:
+    X, read = table(30, 4), []
+
+    def chunks():
+        for start in range(0, 30, 10):
+            read.append(start)
+            yield X[start : start + 10]
+
+    stream = detector.score_stream(chunks())
+    assert not read
+    first = next(stream)
+    assert read == [0]
+    np.testing.assert_allclose(np.concatenate([first, *stream]), detector.score_samples(X), rtol=1e-12)
+
+
+def test_the_mixture_of_several_models_lies_between_them() -> None:
+    X = table(100, 5)
+    several = VAEOutlierDetector(n_components=2, hidden_layer_sizes=(8,), max_iter=50, n_estimators=3, random_state=0).fit(X)
+    mixture = several.score_samples(X)
+    models, each = several.models_, []
+    for model in models:
+        several.models_ = [model]
+        each.append(several.score_samples(X))
+    np.testing.assert_allclose(mixture, np.logaddexp.reduce(each, 0) - np.log(3), rtol=1e-12)
+
+
+def test_anomalies_among_the_fitted_rows_are_left_out_of_training() -> None:
+    """A tenth of the rows in one place far away: learned as a group of their own, or left out and strange."""
+    rng = np.random.default_rng(0)
+    X = np.r_[rng.normal(size=(450, 4)), rng.normal(size=(50, 4)) * 0.1 + 4]
+    gap = {}
+    for trim in (0.0, 0.2):
+        fitted = VAEOutlierDetector(trim=trim, hidden_layer_sizes=(16,), max_iter=400, random_state=0).fit(X)
+        scores = fitted.score_samples(X)
+        gap[trim] = scores[:450].mean() - scores[450:].mean()
+    assert gap[0.2] > gap[0.0] + 2
+
+
+def test_a_trimmed_surrogate_is_the_mean_of_what_is_kept() -> None:
+    model = build(heads.GaussianFixed(3, 1.0), StandardNormal, 2, [8], seed=0)
+    x = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    x[[2, 7]] = torch.tensor([[50.0, 0, 0], [torch.inf, 0, 0]])
+    torch.manual_seed(0)
+    plain = ELBO()(model, Batch(x))
+    torch.manual_seed(0)
+    trimmed = Trimmed(ELBO(), 0.25, after=3)(model, Batch(x), 3)
+    kept = [i for i in range(10) if i not in (2, 7)]
+    torch.testing.assert_close(trimmed.surrogate.mean(), plain.surrogate[kept].mean())
+    assert plain.bound is not None and trimmed.bound is not None and torch.equal(trimmed.bound, plain.bound)
+    assert not Trimmed(ELBO(), 0.25, after=3)(model, Batch(x), 2).surrogate.isfinite().all()
+    with pytest.raises(InputError, match="share=1"):
+        Trimmed(ELBO(), 1)
