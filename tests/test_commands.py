@@ -370,7 +370,7 @@ def test_every_recipe_builds_and_trains_two_steps(name: str) -> None:
     torch.manual_seed(0)
     recipe = find(name)(**SMALL.get(name, {}))
     shape = SHAPES.get(name, SHAPES[name.partition(":")[0]])
-    x = torch.randint(0, 17, (2 * 8, *shape)) / 16
+    x = 15 * torch.randint(0, 18, (2 * 8, *shape)) / 255  # levels of 8 bits
     data = DataSet("random", train=Split(x), test=Split(x), valid=Split(x))
     before = {n: p.detach().clone() for n, p in recipe.model.named_parameters()}
     training = replace(recipe.training, epochs=1, batch_size=8, device="cpu")

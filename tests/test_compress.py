@@ -198,8 +198,8 @@ class Spy(LatentModel):
         self.model = model
         self.log_w: list[Tensor] = []
 
-    def unroll(self, pick: Pick, batch: Batch | None = None) -> tuple[tuple[Level, ...], Distribution]:
-        levels, px = self.model.unroll(pick, batch)
+    def unroll(self, pick: Pick, batch: Batch | None = None, context: Tensor | None = None) -> tuple[tuple[Level, ...], Distribution]:
+        levels, px = self.model.unroll(pick, batch, context)
         if batch is not None:
             self.log_w.append(Trace(batch, levels, px).log_w[0])
         return levels, px

@@ -39,8 +39,8 @@ FAULTS = {
     ),
     "a level's prior not conditioned on the one above": (
         "models/ladder.py",
-        "rung.prior(h)",
-        "rung.prior(torch.zeros_like(h))",
+        "rung.prior(above)",
+        "rung.prior(torch.zeros_like(above))",
         "test_exact_posterior_makes_log_w_the_evidence",
     ),
     "the mask ignored": (

@@ -218,7 +218,7 @@ def test_numbers_are_rounded_by_their_error(number: Number, text: str) -> None:
     assert number.text == text
 
 
-@given(st.floats(-1e5, 1e5), st.floats(1e-5, 1e5))
+@given(st.floats(-1e5, 1e5, allow_subnormal=False), st.floats(1e-5, 1e5))  # a program of torch may have turned them off
 def test_rounding_moves_a_number_by_little_of_its_error(value: float, error: float) -> None:
     shown, spread = (float(part) for part in Number(value, error).text.replace("−", "-").split(" ± "))
     assert abs(shown - value) <= max(0.06 * error if error < 10 else 0.5, 1e-10)
