@@ -102,8 +102,8 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         trim: share of each batch that a step leaves out as too improbable (`vaekit.apps.robust.Trimmed`), so that anomalies among the
             fitted rows are not learned; 0 where all of them are known to be ordinary.
         n_estimators: models, each with its own initial weights and order of the data; the score is the density of their mixture.
-        hidden_layer_sizes, n_samples, max_iter, batch_size, learning_rate, early_stopping, validation_fraction, n_iter_no_change,
-            random_state: as in `VAETransformer`.
+
+    The other arguments are those of `VAETransformer`.
 
     Attributes:
         offset_: what `decision_function` subtracts: the ``contamination`` quantile of the fitted rows' scores.

@@ -28,8 +28,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseVAE):
     Args:
         n_components: dimensions of z; None for `vaekit.apps.base.latent_size` of the number of columns.
         n_estimators: models, each with its own initial weights, held-out rows and order of the data.
-        hidden_layer_sizes, n_samples, max_iter, batch_size, learning_rate, early_stopping, validation_fraction, n_iter_no_change,
-            random_state: as in `VAETransformer`.
+
+    The other arguments are those of `VAETransformer`.
 
     >>> X = np.random.default_rng(0).normal(size=(100, 1)) * [1.0, 2.0, 3.0]
     >>> X[0, 1] = np.nan
