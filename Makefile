@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 # 3.11 first: constraints.txt was tested on it. Each candidate is run, not only looked up: a name on the PATH may be a shim of nothing.
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3 python,$(if $(shell $(p) -c 'import sys, venv, ensurepip; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null),$(p))))
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist worksteal
 
 # Small networks: a second thread gains nothing, and on a busy machine two threads that wait for each other cost a factor of ten.
 export OMP_NUM_THREADS ?= 1
@@ -48,10 +48,10 @@ clean: ## remove what builds and caches left (keeps .venv and runs)
 	rm -rf build dist docs/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A virtual environment made by another tool may come without pip.
+# A virtual environment made by another tool may come without pip. Modules are compiled when they are first imported: most never are.
 define INSTALL
 "$(PY)" -m pip --version >/dev/null 2>&1 || "$(PY)" -m ensurepip
-"$(PY)" -m pip install --disable-pip-version-check -q -c constraints.txt -e
+"$(PY)" -m pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e
 endef
 
 # The stamps are older than what they depend on exactly when an install is due.
