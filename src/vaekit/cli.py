@@ -57,7 +57,7 @@ def list_command() -> None:
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """Flags that are the recipe's."""
 
-app.command("train", context_settings=PASSED_ON, options_metavar="RECIPE [--flag value ...] [--out RUN] [--resume]")(train_command)
+app.command("train", context_settings=PASSED_ON, options_metavar="PATH|RECIPE [--flag value ...] [--out RUN] [--resume]")(train_command)
 app.command("sweep", context_settings=PASSED_ON, options_metavar="RECIPE [--flag 1,2,4 ...] [--seed 0..9] [--out SWEEP] [--resume]")(
     sweep_command
 )
