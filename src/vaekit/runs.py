@@ -93,9 +93,7 @@ class Run:
         return run
 
 
-def create(
-    config: Config, *, out: Path | None, source: Path | None = None, known: Known | None = None, root: Path = Path("runs")
-) -> Run:
+def create(config: Config, *, out: Path | None, source: Path | None = None, known: Known | None = None, root: Path = Path("runs")) -> Run:
     """Make a new run folder: ``out``, which must not exist yet or be empty, or the next free ``runs/<recipe>-<n>``.
 
     Args:

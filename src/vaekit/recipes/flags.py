@@ -79,9 +79,7 @@ def values(flag: str, kind: Any, text: str) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _words(
-    kinds: Mapping[str, Any], tokens: Sequence[str], also: Sequence[str], *, again: bool = False
-) -> Iterator[tuple[str, str, str]]:
+def _words(kinds: Mapping[str, Any], tokens: Sequence[str], also: Sequence[str], *, again: bool = False) -> Iterator[tuple[str, str, str]]:
     """Flag as typed, parameter and value of each; one that takes words may come ``again``, for more of them."""
     seen: set[str] = set()
     rest = list(tokens)

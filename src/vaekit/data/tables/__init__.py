@@ -19,7 +19,7 @@ from vaekit.data.tables.dates import Date
 from vaekit.data.tables.found import Description, Found, described, inspect, rows_of, what
 from vaekit.data.tables.infer import Kind
 from vaekit.data.tables.kinds import KINDS
-from vaekit.data.tables.known import Known, with_sizes
+from vaekit.data.tables.known import Known, sized, with_sizes
 from vaekit.data.tables.numbers import Continuous, Count, HeavyTailed, Positive, UnitInterval
 from vaekit.data.tables.pixels import Pixels
 from vaekit.data.tables.read import read_table
@@ -32,6 +32,7 @@ __all__ = [
     "rows_of",
     "what",
     "Known",
+    "sized",
     "with_sizes",
     "Description",
     "read_table",

@@ -19,7 +19,7 @@ from vaekit.data.tables.found import Description, Found, described
 from vaekit.data.tables.schema import Schema
 from vaekit.errors import InputError
 
-__all__ = ["Known", "with_sizes"]
+__all__ = ["Known", "sized", "with_sizes"]
 
 LEAST = 2.0**-7  # of a column's scale: the smallest standard deviation, where no rounding asks for a larger one
 MOST = 0.5
@@ -104,13 +104,14 @@ class Known:
 
 
 def with_sizes(data: DataSet) -> DataSet:
-    """Counts with the logarithm of each row's total as their context c, ``[N, 1]``; of a row of zeros, that of 1."""
-
-    def sized(split: Split) -> Split:
-        return Split(split.x, label=split.label, prepare=split.prepare, mask=split.mask, c=_log_totals(split).unsqueeze(1))
-
+    """`sized`, of each split."""
     valid = None if data.valid is None else sized(data.valid)
     return DataSet(data.name, train=sized(data.train), test=sized(data.test), valid=valid, label_names=data.label_names)
+
+
+def sized(split: Split) -> Split:
+    """Counts with the logarithm of each row's total as their context c, ``[N, 1]``; of a row of zeros, that of 1."""
+    return Split(split.x, label=split.label, prepare=split.prepare, mask=split.mask, c=_log_totals(split).unsqueeze(1))
 
 
 def _log_totals(split: Split) -> Tensor:
