@@ -160,12 +160,12 @@ DATA = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".p
 
 
 def _is_data(word: str) -> bool:
-    """Whether this is a path of data and no recipe: by its ending, or because it is there and no recipe is called so."""
-    if word.lower().endswith(DATA):
-        return True
+    """Whether this is a path of data and no recipe: by its ending or a slash, or because it is there and no recipe is called so."""
     from vaekit.recipes.core import names, outside
 
-    return outside(word) is None and Path(word).exists() and word not in names()
+    if outside(word) is not None:
+        return False
+    return word.lower().endswith(DATA) or "/" in word or (Path(word).exists() and word not in names())
 
 
 def _own(context: typer.Context) -> list[str]:

@@ -215,6 +215,7 @@ def interpolate(
     if out is not None:
         check_suffix(Path(out), *suffixes(recipe.known))
     _encoder(run, recipe)
+    _free(run, recipe)
     found = recipe.data().split(split)
     rows = list(range(min(10, len(found) // 2 * 2)) if rows is None else rows)
     if not rows or len(rows) % 2:
@@ -247,6 +248,7 @@ def traverse(
     run, recipe = load(run, trust=trust)
     if out is not None:
         check_suffix(Path(out), *suffixes(recipe.known))
+    _free(run, recipe)
     values = quantiles(steps)
     if row is not None:
         _encoder(run, recipe)
@@ -325,6 +327,12 @@ def _encoder(run: Run, recipe: Recipe) -> None:
     """Refuse to read codes off an encoder that nobody trained."""
     if not recipe.objective.trains_q:
         raise InputError(f"{run.path}: {UNTRAINED}")
+
+
+def _free(run: Run, recipe: Recipe) -> None:
+    """Refuse to decode latents alone where p(x | z, c) needs a context too."""
+    if recipe.contexts is not None:
+        raise InputError(f"{run.path}: its p(x | z, c) has a context, and latents alone are not decoded: use sample, reconstruct or embed")
 
 
 def _rows(found: Split, rows: Sequence[int], name: str) -> Split:
