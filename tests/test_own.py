@@ -189,7 +189,7 @@ def test_the_bound_and_the_length_follow_the_data(people: Path, tmp_path: Path) 
     assert type(own.table(str(people), drop=("id",)).objective).__name__ == "IWAE"
     frame(0.0).to_csv(tmp_path / "full.csv", index=False)
     full = own.table(str(tmp_path / "full.csv"), drop=("id",), batch_size=60)
-    assert type(full.objective).__name__ == "ELBO" and full.training.epochs == 1000 and full.training.patience == 100
+    assert type(full.objective).__name__ == "ELBO" and full.training.epochs == 500 and full.training.patience == 50
     assert own.table(str(people), drop=("id",), epochs=3, patience=2).training.patience == 2
 
 

@@ -32,8 +32,8 @@ from vaekit.train import Training
 
 __all__ = ["counts", "images", "table"]
 
-STEPS = 10_000
-"""Steps of training, about, where nobody says how many epochs: between 10 and 1000 epochs, and fewer where validation says so."""
+STEPS = 5000
+"""Steps of training, about, where nobody says how many epochs: between 10 and 500 epochs, and fewer where validation says so."""
 MISSING_K = 5
 """Samples per example in the bound where values are missing."""
 PIXELS = 32 * 32
@@ -45,7 +45,7 @@ def table(
     latent: int | None = None,
     hidden: int = 128,
     k: int | None = None,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     batch_size: int = 128,
     epochs: int | None = None,
     patience: int | None = None,
@@ -65,7 +65,7 @@ def table(
         k: samples per example in the bound; by default 5 where values are missing, else 1.
         lr: learning rate of Adam.
         batch_size: examples per step.
-        epochs: passes over the training rows, at most; by default about 10,000 steps.
+        epochs: passes over the training rows, at most; by default about 5000 steps.
         patience: stop so many epochs after the best; by default a tenth of the epochs, at least 10.
         kind: name=kind, of columns whose kind is not to be inferred: a kind, a likelihood, or levels as low<middle<high.
         drop: names of columns to leave out.
@@ -115,7 +115,7 @@ def images(
         k: samples per example in the bound.
         lr: learning rate of Adam.
         batch_size: examples per step.
-        epochs: passes over the training images, at most; by default about 10,000 steps.
+        epochs: passes over the training images, at most; by default about 5000 steps.
         patience: stop so many epochs after the best; by default a tenth of the epochs, at least 10.
     """
     known, data = _look(path, known)
@@ -164,7 +164,7 @@ def counts(
         k: samples per example in the bound.
         lr: learning rate of Adam.
         batch_size: examples per step.
-        epochs: passes over the training rows, at most; by default about 10,000 steps.
+        epochs: passes over the training rows, at most; by default about 5000 steps.
         patience: stop so many epochs after the best; by default a tenth of the epochs, at least 10.
     """
     known, read = _look(path, known)
@@ -308,6 +308,6 @@ def _bound(k: int | None, missing: bool) -> Objective:
 def _training(known: Known, lr: float, batch_size: int, epochs: int | None, patience: int | None) -> Training:
     """Epochs from the data's size, and early stopping where there are validation rows."""
     train, valid, _ = known.rows
-    epochs = min(1000, max(10, round(STEPS / math.ceil(train / batch_size)))) if epochs is None else epochs
+    epochs = min(500, max(10, round(STEPS / math.ceil(train / batch_size)))) if epochs is None else epochs
     patience = max(10, epochs // 10) if patience is None else patience
     return Training(epochs, batch_size, optimiser=partial(Adam, lr=lr), clip=100.0, patience=patience if valid else None)
