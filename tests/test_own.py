@@ -126,7 +126,7 @@ def test_the_run_opens_without_its_data_and_by_what_it_knows(run: Path, people: 
     assert vaekit("evaluate", copy, "--samples", 3) == 0
     kept, scale = (Known.from_json(json.loads((folder / "schema.json").read_text())).schema for folder in (run, copy))
     assert kept == scale
-    assert json.loads((copy / "evaluation.json").read_text())["test"]["elbo"] < expected["elbo"]
+    assert json.loads((copy / "evaluation.json").read_text())["test"]["elbo"] < expected["elbo"] - 0.1
     capsys.readouterr()
     (copy / "schema.json").unlink()
     assert vaekit("sample", copy) == 2 and "has lost schema.json" in capsys.readouterr().err
