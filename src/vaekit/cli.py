@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)]
+Data = Annotated[Path | None, typer.Option(help="Data like the run's own, instead of a split: a file or folder.", show_default=False)]
 Trust = Annotated[bool, typer.Option("--trust", help="Execute the recipe file that the run folder holds.")]
 Device = Annotated[str, typer.Option(help='"auto" takes a GPU where there is one.')]
 
@@ -57,7 +58,7 @@ def list_command() -> None:
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """Flags that are the recipe's."""
 
-app.command("train", context_settings=PASSED_ON, options_metavar="RECIPE [--flag value ...] [--out RUN] [--resume]")(train_command)
+app.command("train", context_settings=PASSED_ON, options_metavar="PATH|RECIPE [--flag value ...] [--out RUN] [--resume]")(train_command)
 app.command("sweep", context_settings=PASSED_ON, options_metavar="RECIPE [--flag 1,2,4 ...] [--seed 0..9] [--out SWEEP] [--resume]")(
     sweep_command
 )
@@ -69,6 +70,7 @@ def evaluate_command(
     samples: Annotated[int | None, typer.Option(help="Importance samples per example; 5000, with --diagnose 5.")] = None,
     diagnose: Annotated[bool, typer.Option("--diagnose", help="What is wrong with the model, instead of its likelihood.")] = False,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    data: Data = None,
     seed: Annotated[int, typer.Option(help="Of the samples.", min=0, max=MAX_SEED)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     device: Device = "auto",
@@ -79,6 +81,8 @@ def evaluate_command(
 
     from vaekit import commands
 
+    if diagnose and data is not None:
+        raise InputError("--diagnose compares a split with the training rows of its run: leave out --data")
     if diagnose:
         from vaekit.outputs import diagnosis_text
 
@@ -90,11 +94,11 @@ def evaluate_command(
         return
     samples = 5000 if samples is None else samples
     with _bar("evaluating") as watch:
-        result = commands.evaluate(run, samples=samples, split=split, seed=seed, device=device, trust=trust, watch=watch)
+        result = commands.evaluate(run, samples=samples, split=split, data=data, seed=seed, device=device, trust=trust, watch=watch)
     if as_json:
         print(json.dumps(result.as_dict(), allow_nan=False))
         return
-    print(f"{result.examples} {split} examples, {result.samples} importance samples each; nats per example")
+    print(f"{result.examples} {split if data is None else data.name} examples, {result.samples} importance samples each; nats per example")
     print(f"  negative log-likelihood  at most {result.nll:.2f} +- {result.nll_se:.2f}")
     print(f"  evidence lower bound     {result.elbo:.2f} +- {result.elbo_se:.2f}")
     print(f"  reconstruction           {result.log_px:.2f} +- {result.log_px_se:.2f}")
@@ -112,14 +116,17 @@ def sample_command(
     n: Annotated[int, typer.Option("--n", help="How many.")] = 64,
     temperature: Annotated[float, typer.Option(help="Scale of the prior's noise; 1 is the model's own.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the samples.", min=0, max=MAX_SEED)] = 0,
-    draw: Annotated[bool, typer.Option("--draw", help="Draw x ~ p(x | z) instead of showing its mean.")] = False,
-    out: Annotated[Path | None, typer.Option(help="A .png or .npy file; by default in RUN/figures.")] = None,
+    draw: Annotated[
+        bool | None,
+        typer.Option("--draw/--mean", help="Draw x ~ p(x | z), or show its mean: by default the mean of images, a draw of rows."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A .png or .npy file, of a table .csv, .parquet or .npy; by default in the run.")] = None,
     trust: Trust = False,
 ) -> None:
     """Decode z ~ p(z): means of p(x | z), or draws."""
     from vaekit import commands
 
-    print(commands.sample(run, n=n, temperature=temperature, seed=seed, mean=not draw, out=out, trust=trust)[1])
+    print(commands.sample(run, n=n, temperature=temperature, seed=seed, mean=None if draw is None else not draw, out=out, trust=trust)[1])
 
 
 @app.command("reconstruct")
@@ -173,14 +180,15 @@ def traverse_command(
 def embed_command(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="A .npz file; by default RUN/embedding-<split>.npz.")] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="A .npz file; by default RUN/embedding-<name>.npz.")] = None,
     device: Device = "auto",
     trust: Trust = False,
 ) -> None:
     """Posterior means z, with labels, as .npz."""
     from vaekit import commands
 
-    print(commands.embed(run, split=split, out=out, device=device, trust=trust)[1])
+    print(commands.embed(run, split=split, data=data, out=out, device=device, trust=trust)[1])
 
 
 @app.command("report")

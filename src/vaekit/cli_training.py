@@ -36,9 +36,10 @@ def train_command(
     strategy: Annotated[str | None, typer.Option(help="ddp, or fsdp to divide the weights over the devices.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events beside the CSV.")] = False,
 ) -> None:
-    """Train a recipe or, as path.py:function, one of yours.
+    """Train on data of yours, or train a recipe, a name or path.py:function.
 
-    vaekit train RECIPE --help shows the recipe's own flags.
+    Data are a .csv, .tsv, .parquet, .npy, .npz or .h5ad file, or a folder or .zip of images; what they hold is looked up, and said.
+    vaekit train PATH --help and vaekit train RECIPE --help shows the recipe's own flags.
     """
     asked = _asked(context)
     if asked is None:
@@ -73,6 +74,7 @@ def train_command(
             devices=devices,
             strategy=strategy,
             tensorboard=tensorboard,
+            say=lambda found: print(found, flush=True),
         )
     if rank is not None and rank.number > 0:
         return
@@ -140,11 +142,30 @@ def _asked(context: typer.Context) -> tuple[str, RecipeFunction, list[str]] | No
     from vaekit.recipes.core import find
     from vaekit.recipes.flags import describe
 
+    if _is_data(recipe):
+        from vaekit.data.tables import what
+
+        path = Path(recipe)
+        if not path.exists() and not wants_help:
+            raise InputError(f"there is no file or folder {recipe}")
+        recipe, flags = f"own:{what(path)}", ["--path", str(path.resolve()), *flags]
     function = find(recipe)
     if wants_help:
         print(f"{command} {recipe}: {describe(function)}\n\n{context.get_help()}")
         return None
     return recipe, function, flags
+
+
+DATA = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq", ".npy", ".npz", ".h5ad", ".zip")
+
+
+def _is_data(word: str) -> bool:
+    """Whether this is a path of data and no recipe: by its ending or a slash, or because it is there and no recipe is called so."""
+    from vaekit.recipes.core import names, outside
+
+    if outside(word) is not None:
+        return False
+    return word.lower().endswith(DATA) or "/" in word or (Path(word).exists() and word not in names())
 
 
 def _own(context: typer.Context) -> list[str]:

@@ -24,6 +24,7 @@ from torch import Tensor
 from vaekit import data as data_sets
 from vaekit import viz
 from vaekit.data.core import Split
+from vaekit.data.tables import Counts, Pixels, rows_of, sized
 from vaekit.errors import InputError
 from vaekit.evaluate import Diagnosis, Evaluation, Finding, latents, leading, quantiles, spherical, straight
 from vaekit.evaluate import diagnose as diagnose_split
@@ -35,7 +36,7 @@ from vaekit.evaluate.passes import batches, device_of, dtype_of
 from vaekit.files import write_bytes, write_json
 from vaekit.launch import load, train
 from vaekit.models.core import LatentModel
-from vaekit.outputs import check_suffix, default_path, save
+from vaekit.outputs import check_suffix, default_path, save, suffixes
 from vaekit.recipes.core import Recipe, names, summary
 from vaekit.report import UNTRAINED, write_report
 from vaekit.runs import PathLike, Run, read_results
@@ -74,21 +75,25 @@ def evaluate(
     *,
     samples: int = 5000,
     split: str = "test",
+    data: PathLike | None = None,
     seed: int = 0,
     device: str = "auto",
     trust: bool = False,
     watch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """`vaekit.evaluate.evaluate` on a split of the run's data; kept in ``evaluation.json``.
+    """`vaekit.evaluate.evaluate` on a split of the run's data; kept in ``evaluation.json``. Or on all rows of ``data``, a file or folder
+    like the one that the run was trained on, which is checked against what the run knows of its own; that is not kept.
 
     Raises:
-        InputError: as `load`; ``samples`` below 1; an unknown split.
+        InputError: as `load`; ``samples`` below 1; an unknown split; data that do not fit.
     """
     run, recipe = load(run, trust=trust, device=device)
     kept = read_results(run, "evaluation.json", "vaekit evaluate")
     _writable(run, "evaluation.json")
     if not recipe.objective.trains_q:
         warnings.warn(f"{UNTRAINED}.", stacklevel=2)
+    if data is not None:
+        return evaluate_split(recipe.model, _given(run, recipe, Path(data)), samples=samples, seed=seed, watch=watch)
     result = evaluate_split(recipe.model, recipe.data().split(split), samples=samples, seed=seed, watch=watch)
     write_json(run.path / "evaluation.json", kept | {split: result.as_dict()})
     return result
@@ -128,25 +133,31 @@ def sample(
     n: int = 64,
     temperature: float = 1.0,
     seed: int = 0,
-    mean: bool = True,
+    mean: bool | None = None,
     out: PathLike | None = None,
     trust: bool = False,
 ) -> tuple[Tensor, Path]:
     """n new examples ``[n, *]``, the means of p(x | z) for z ~ p(z), or with ``mean=False`` draws x ~ p(x | z); and the file they went to.
 
-    ``out`` is a .png or .npy file; by default one in the run's figures, a .npy where the examples are no images.
+    By default means of images, and draws of a table or of counts. ``out`` is a .png or .npy file, of a table a .csv, .parquet or .npy file;
+    by default one in the run's figures, a .npy where the examples are no images, or of a table ``samples.csv`` in the run: the original
+    columns, dtypes and categories.
 
     Raises:
         InputError: as `load`; n < 1; a negative temperature; another kind of file.
     """
     run, recipe = load(run, trust=trust)
+    known = recipe.known
     if out is not None:
-        check_suffix(Path(out), ".png", ".npy")
+        check_suffix(Path(out), *suffixes(known))
+    mean = (known is None or isinstance(known.schema, Pixels)) if mean is None else mean
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        x = recipe.model.sample(n, temperature=temperature, mean=mean).cpu()
-    target = default_path(run, "samples", x) if out is None else Path(out)
-    save(x, target)
+        context = None if recipe.contexts is None else recipe.contexts[torch.randint(len(recipe.contexts), (max(n, 0),))]
+        context = None if context is None else context.to(device_of(recipe.model))
+        x = recipe.model.sample(n, temperature=temperature, mean=mean, context=context).cpu()
+    target = default_path(run, "samples", x, known) if out is None else Path(out)
+    save(x, target, known=known)
     return x, target
 
 
@@ -162,22 +173,22 @@ def reconstruct(
     """n examples (by default up to 16) ``[n, *]`` decoded from the centre of their posterior, and the file they went to.
 
     The first n of the split, or with a ``seed`` n at random. ``out`` is a .png file, each reconstruction below its original, or a .npy
-    file; by default one in the run's figures, a .npy where the examples are no images.
+    file; by default one in the run's figures, a .npy where the examples are no images. Of a table it is a .csv, .parquet or .npy file.
 
     Raises:
         InputError: as `load`; an unknown split; n < 1 or above the number of its examples; another kind of file; data that are no images.
     """
     run, recipe = load(run, trust=trust)
     if out is not None:
-        check_suffix(Path(out), ".png", ".npy")
+        check_suffix(Path(out), *suffixes(recipe.known))
     _encoder(run, recipe)
     found = recipe.data().split(split)
     if seed is not None:
         found = found.take(torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)))
     batch = _batch(recipe.model, found.head(min(16, len(found)) if n is None else n), 0 if seed is None else seed)
     x_hat = recipe.model.reconstruct(batch).cpu()
-    target = default_path(run, "reconstructions", x_hat) if out is None else Path(out)
-    save(x_hat, target, lambda: viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1])))
+    target = default_path(run, "reconstructions", x_hat, recipe.known) if out is None else Path(out)
+    save(x_hat, target, lambda: viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1])), known=recipe.known)
     return x_hat, target
 
 
@@ -202,16 +213,17 @@ def interpolate(
     """
     run, recipe = load(run, trust=trust)
     if out is not None:
-        check_suffix(Path(out), ".png", ".npy")
+        check_suffix(Path(out), *suffixes(recipe.known))
     _encoder(run, recipe)
+    _free(run, recipe)
     found = recipe.data().split(split)
     rows = list(range(min(10, len(found) // 2 * 2)) if rows is None else rows)
     if not rows or len(rows) % 2:
         raise InputError(f"interpolations lie between two examples each: give an even number of rows, not {len(rows)}")
     a, b = (_batch(recipe.model, _rows(found, rows[i::2], split)) for i in (0, 1))
     x = interpolate_model(recipe.model, a, b, steps=steps, along=spherical if arc else straight).x.cpu()
-    target = default_path(run, "interpolations", x[0]) if out is None else Path(out)
-    save(x, target, lambda: viz.strips(torch.cat([a.x.cpu().unsqueeze(1), x, b.x.cpu().unsqueeze(1)], 1)), rows=True)
+    target = default_path(run, "interpolations", x[0], recipe.known) if out is None else Path(out)
+    save(x, target, lambda: viz.strips(torch.cat([a.x.cpu().unsqueeze(1), x, b.x.cpu().unsqueeze(1)], 1)), rows=True, known=recipe.known)
     return x, target
 
 
@@ -235,7 +247,8 @@ def traverse(
     """
     run, recipe = load(run, trust=trust)
     if out is not None:
-        check_suffix(Path(out), ".png", ".npy")
+        check_suffix(Path(out), *suffixes(recipe.known))
+    _free(run, recipe)
     values = quantiles(steps)
     if row is not None:
         _encoder(run, recipe)
@@ -247,26 +260,34 @@ def traverse(
         ranked = replace(ranked, kl=None)  # that of an encoder which nobody trained
     which = leading(ranked, min(8, ranked.z.shape[1]) if dimensions is None else dimensions)
     x = traverse_model(recipe.model, start, dimensions=which, values=values).x.cpu()
-    target = default_path(run, "traversals", x[0]) if out is None else Path(out)
+    target = default_path(run, "traversals", x[0], recipe.known) if out is None else Path(out)
     labels = [f"z[{d}]" if ranked.kl is None else f"z[{d}], {ranked.kl[d]:.2f} nats" for d in which]
     title = f"Latent dimensions moved alone, largest {'variance' if ranked.kl is None else 'KL'} first"
-    save(x, target, lambda: viz.traversals(x, values=values, names=labels, title=title), rows=True)
+    save(x, target, lambda: viz.traversals(x, values=values, names=labels, title=title), rows=True, known=recipe.known)
     return x, target
 
 
 def embed(
-    run: PathLike | Run, *, split: str = "test", out: PathLike | None = None, device: str = "auto", trust: bool = False
+    run: PathLike | Run,
+    *,
+    split: str = "test",
+    data: PathLike | None = None,
+    out: PathLike | None = None,
+    device: str = "auto",
+    trust: bool = False,
 ) -> tuple[Tensor, Path]:
     """The centre of q(z | x) of every example of a split, ``[N, D]``, and their file (.npz: ``z``, and ``label`` if there is one).
+    ``data`` as in `evaluate`, in the order of the file.
 
     Raises:
-        InputError: as `load`; an unknown split; another kind of file.
+        InputError: as `load`; an unknown split; another kind of file; data that do not fit.
     """
     run, recipe = load(run, trust=trust, device=device)
-    target = run.path / f"embedding-{split}.npz" if out is None else Path(out)
+    name = split if data is None else Path(data).resolve().name.partition(".")[0]
+    target = run.path / f"embedding-{name}.npz" if out is None else Path(out)
     check_suffix(target, ".npz")
     _encoder(run, recipe)
-    rows = recipe.data().split(split)
+    rows = recipe.data().split(split) if data is None else _given(run, recipe, Path(data))
     z = embed_split(recipe.model, rows)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **({"z": z.numpy()} | ({} if rows.label is None else {"label": rows.label.numpy()})))
@@ -286,6 +307,16 @@ def report(run: PathLike | Run, *, trust: bool = False) -> Path:
     return write_report(run, recipe, read_results(run, "evaluation.json", "vaekit evaluate"))
 
 
+def _given(run: Run, recipe: Recipe, path: Path) -> Split:
+    """All rows of other data, after a look that they are like the run's own."""
+    if recipe.known is None:
+        raise InputError(f"{run.path} was trained by {run.config.recipe} on its own data, and cannot read {path}: choose a split of those")
+    rows, notes = rows_of(path, recipe.known.schema)
+    for note in notes:
+        warnings.warn(f"{path}: {note}.", stacklevel=3)
+    return sized(rows) if isinstance(recipe.known.schema, Counts) else rows
+
+
 def _writable(run: Run, name: str) -> None:
     """Said before the work, not after it."""
     if not os.access(run.path, os.W_OK):
@@ -296,6 +327,12 @@ def _encoder(run: Run, recipe: Recipe) -> None:
     """Refuse to read codes off an encoder that nobody trained."""
     if not recipe.objective.trains_q:
         raise InputError(f"{run.path}: {UNTRAINED}")
+
+
+def _free(run: Run, recipe: Recipe) -> None:
+    """Refuse to decode latents alone where p(x | z, c) needs a context too."""
+    if recipe.contexts is not None:
+        raise InputError(f"{run.path}: its p(x | z, c) has a context, and latents alone are not decoded: use sample, reconstruct or embed")
 
 
 def _rows(found: Split, rows: Sequence[int], name: str) -> Split:

@@ -6,7 +6,7 @@ import inspect
 import shlex
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
+from vaekit.data.tables import Known
 from vaekit.errors import InputError
 from vaekit.recipes.core import Recipe, RecipeFunction, find, outside
-from vaekit.recipes.flags import complete, typed
-from vaekit.runs import Config, PathLike, Run, create, open_run
+from vaekit.recipes.flags import complete, takes_known, typed
+from vaekit.runs import Config, PathLike, Run, create, open_run, read_known
 from vaekit.torchrun import leave_resume_line, this_rank
 from vaekit.train import TensorBoard, Training, fit, load_weights
 from vaekit.train.checks import check_divisible
@@ -43,6 +44,7 @@ def train(
     devices: int | None = None,
     strategy: str | None = None,
     tensorboard: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Run:
     """Train a recipe into a new run folder, or continue one.
 
@@ -61,6 +63,7 @@ def train(
             which then is no longer bit for bit.
         strategy: "ddp" or "fsdp"; by default the recipe's.
         tensorboard: write TensorBoard events beside the CSV.
+        say: told, before training, what was found in data of your own, and how they will be modelled.
 
     Raises:
         InputError: unknown names or arguments, a folder in use, settings that differ from the run's, unreadable data.
@@ -77,7 +80,9 @@ def train(
         config = Config(recipe, complete(function, arguments or {}), seed=seed, precision=precision or "", compile=compile)
         config = replace(config, device=device or "", devices=devices or (1 if rank is None else rank.size), strategy=strategy or "ddp")
         run = Run(Path(), replace(config, command=command_line(recipe, arguments or {}, config, out)))
-    plan = build(function, run.config)
+    plan = build(function, run.config, read_known(run) if resume and takes_known(function) else None)
+    if say is not None and plan.known is not None and not resume:
+        say(plan.known.describe())
     precision = run.config.precision or plan.training.precision
     settings = replace(
         plan.training,
@@ -102,7 +107,7 @@ def train(
             raise
         return run
     if not resume:  # only now that all of it is known to exist
-        run = create(run.config, out=None if out is None else Path(out), source=source_of(function))
+        run = create(run.config, out=None if out is None else Path(out), source=source_of(function), known=plan.known)
     leave_resume_line(resume_line(run))
     try:
         loggers = [TensorBoard(run.path / "tensorboard")] if tensorboard else []
@@ -142,7 +147,7 @@ def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> t
             raise InputError(f"{run.path} has lost {run.copy.name}, the copy of {name} that rebuilds it: put it back")
         name = f"{run.copy}:{file[1]}" if file[1] else str(run.copy)
     function = find(name)
-    recipe = build(function, run.config)
+    recipe = build(function, run.config, read_known(run) if takes_known(function) else None)
     if not run.weights.is_file():
         why = f"has lost {run.weights.name}; make it anew" if run.config.state == "finished" else "has no weights yet; finish its training"
         raise InputError(f"{run.path} {why} with: {resume_line(run)}")
@@ -151,12 +156,12 @@ def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> t
     return run, recipe
 
 
-def build(function: RecipeFunction, config: Config) -> Recipe:
-    """Call the recipe under the run's seed; what torch or the recipe refuses becomes one line."""
+def build(function: RecipeFunction, config: Config, known: Known | None = None) -> Recipe:
+    """Call the recipe under the run's seed, with what the run knows of its data; what torch or the recipe refuses becomes one line."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
-            recipe = function(**config.arguments)
+            recipe = function(**config.arguments) if known is None else function(**config.arguments, known=known)
             recipe.training.build(recipe.model.parameters())  # a learning rate below 0 is refused here, before anything is written
         except InputError:
             raise
@@ -181,7 +186,7 @@ def _continued(
     run = open_run(Path(out))
     if run.config.recipe != name:
         raise InputError(f"{run.path} was started with recipe {run.config.recipe}, not {name}")
-    complete(function, arguments)  # refuses unknown names
+    complete(function, {**run.config.arguments, **arguments})  # refuses unknown names
     source = source_of(function)
     if source is not None and not (run.copy.is_file() and source.read_bytes() == run.copy.read_bytes()):
         raise InputError(f"{source} has changed since {run.path} was started with it: put it back as {run.copy} is, or start a new run")

@@ -1,4 +1,4 @@
-"""What the commands give out: pictures as .png, anything as .npy, a diagnosis as text."""
+"""What the commands give out: pictures as .png, tables as .csv or .parquet, anything as .npy, a diagnosis as text."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ import numpy as np
 from torch import Tensor
 
 from vaekit import viz
+from vaekit.data.tables import Known, Schema
 from vaekit.errors import InputError
 from vaekit.evaluate import Diagnosis
 from vaekit.files import explained, write_bytes
 from vaekit.runs import Run
 from vaekit.viz.figure import Figure
 
-__all__ = ["check_suffix", "default_path", "diagnosis_text", "save"]
+__all__ = ["check_suffix", "default_path", "diagnosis_text", "save", "save_table", "suffixes"]
+
+
+def suffixes(known: Known | None) -> tuple[str, ...]:
+    """The kinds of files that examples are written to."""
+    return (".csv", ".parquet", ".npy") if known is not None and isinstance(known.schema, Schema) else (".png", ".npy")
 
 
 def check_suffix(path: Path, *kinds: str) -> None:
@@ -32,8 +38,12 @@ def _prepare(path: Path) -> None:
             path.parent.mkdir(exist_ok=True)
 
 
-def save(x: Tensor, target: Path, draw: Callable[[], Figure] | None = None, *, rows: bool = False) -> None:
-    """x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; or as the figure that ``draw`` makes, by default the bare images."""
+def save(x: Tensor, target: Path, draw: Callable[[], Figure] | None = None, *, rows: bool = False, known: Known | None = None) -> None:
+    """x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; as a table where it is one; or as the figure that ``draw`` makes, by default
+    the bare images."""
+    if target.suffix.lower() in (".csv", ".parquet") and known is not None and isinstance(known.schema, Schema):
+        save_table(x.flatten(0, 1) if rows else x, known.schema, target)
+        return
     if target.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, x.numpy(), allow_pickle=False)
@@ -48,8 +58,23 @@ def save(x: Tensor, target: Path, draw: Callable[[], Figure] | None = None, *, r
         write_bytes(target, viz.png(draw()))
 
 
-def default_path(run: Run, name: str, x: Tensor) -> Path:
-    """In the run's figures: a picture where x ``[N, *]`` are images."""
+def save_table(x: Tensor, schema: Schema, target: Path) -> None:
+    """Encoded rows ``[N, D]`` as a table with the columns, dtypes and categories of the original, in a .csv or .parquet file."""
+    frame = schema.decode(x)
+    if target.suffix.lower() == ".csv":
+        found = frame.to_csv(index=False).encode()
+    else:
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        found = buffer.getvalue()
+    _prepare(target)
+    write_bytes(target, found)
+
+
+def default_path(run: Run, name: str, x: Tensor, known: Known | None = None) -> Path:
+    """In the run's figures: a picture where x ``[N, *]`` are images; a table in the run folder."""
+    if suffixes(known)[0] == ".csv":
+        return run.path / f"{name}.csv"
     return run.figures / f"{name}{'.png' if _are_images(x) else '.npy'}"
 
 

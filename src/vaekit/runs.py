@@ -3,6 +3,7 @@
 ::
 
     run.json             recipe, arguments, seed, versions, state; format 1
+    schema.json          what was found in data of the user's own
     recipe.py            a copy of the recipe's file, where it came from outside the package
     model.safetensors    the weights to use: the average where one is kept, the best where training stopped early
     checkpoints/         the last few, for --resume
@@ -25,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from vaekit import __version__
+from vaekit.data.tables import Known
 from vaekit.errors import InputError
 from vaekit.files import explained, write_json
 
-__all__ = ["FORMAT", "Config", "PathLike", "Run", "claim", "create", "open_run", "read_results", "versions"]
+__all__ = ["FORMAT", "Config", "PathLike", "Run", "claim", "create", "open_run", "read_known", "read_results", "versions"]
 
 PathLike = str | os.PathLike[str]
 
@@ -75,6 +77,11 @@ class Run:
         return self.path / "figures"
 
     @property
+    def schema(self) -> Path:
+        """Where it lies what was found in the data, if they are the user's own."""
+        return self.path / "schema.json"
+
+    @property
     def copy(self) -> Path:
         """Where the copy of a recipe's file lies, if the recipe came from outside the package."""
         return self.path / "recipe.py"
@@ -86,13 +93,14 @@ class Run:
         return run
 
 
-def create(config: Config, *, out: Path | None, source: Path | None = None, root: Path = Path("runs")) -> Run:
+def create(config: Config, *, out: Path | None, source: Path | None = None, known: Known | None = None, root: Path = Path("runs")) -> Run:
     """Make a new run folder: ``out``, which must not exist yet or be empty, or the next free ``runs/<recipe>-<n>``.
 
     Args:
         config: what the run is.
         out: where; None for the next free number.
         source: the file of a recipe from outside the package, copied into the folder.
+        known: what was found in the data, written into the folder.
         root: where numbered runs go.
 
     Raises:
@@ -102,6 +110,8 @@ def create(config: Config, *, out: Path | None, source: Path | None = None, root
     if source is not None:
         with explained(path):
             shutil.copyfile(source, path / "recipe.py")
+    if known is not None:
+        write_json(path / "schema.json", known.to_json())
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Run(path, config).save(created=now, versions=versions())
 
@@ -140,6 +150,20 @@ def open_run(path: Path) -> Run:
         return Run(path, Config(**raw | {"arguments": arguments}))
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{file} is damaged ({type(error).__name__}: {error}): restore it, or train again") from error
+
+
+def read_known(run: Run) -> Known:
+    """What the run knows of its data.
+
+    Raises:
+        InputError: the file is lost or damaged.
+    """
+    try:
+        return Known.from_json(json.loads(run.schema.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise InputError(f"{run.path} has lost {run.schema.name}, what was found in its data: put it back, or train again") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{run.schema} is damaged ({error}): restore it, or train again") from error
 
 
 def versions() -> dict[str, str]:
@@ -181,7 +205,7 @@ def _next(root: Path, recipe: str) -> Path:
 
 def _foreign(path: Path) -> bool:
     """Whether this is more than a start that was killed before ``run.json`` stood may have left."""
-    return not (path.name.startswith((".run.json.", ".sweep.json.")) and path.suffix == ".tmp")
+    return not (path.name.startswith((".run.json.", ".schema.json.", ".sweep.json.")) and path.suffix == ".tmp")
 
 
 def _claim(out: Path) -> Path:

@@ -74,6 +74,12 @@ class SparseRows(StoredRows):
     def to(self, device: torch.device | str) -> SparseRows:
         return SparseRows(self._starts.to(device), self._columns.to(device), self.values.to(device), self.shape[1])
 
+    def totals(self) -> Tensor:
+        """The sum of each row, float32 ``[N]``; added up in float64."""
+        rows = torch.repeat_interleave(torch.arange(len(self), device=self.device), self._starts.diff())
+        sums = torch.zeros(len(self), dtype=torch.float64, device=self.device)
+        return sums.index_add_(0, rows, self.values.double()).float()
+
     def sample(self) -> Tensor:
         n = len(self)
         return torch.from_numpy(np.unique(np.linspace(0, n - 1, min(n, max(2, LOOKED // self.shape[1]))).astype(np.int64)))

@@ -1,6 +1,6 @@
 """Plain networks ``[N, *] -> [N, *]``; they know nothing of distributions. Any ``torch.nn.Module`` will do in their place."""
 
-from vaekit.nn.columns import ColumnsInput, PassLast
+from vaekit.nn.columns import ColumnsInput, LogCounts, PassLast
 from vaekit.nn.conv import conv_decoder, conv_encoder
 from vaekit.nn.init import glorot_, lecun_
 from vaekit.nn.masked import CausalTransformer
@@ -13,6 +13,7 @@ __all__ = [
     "ColumnsInput",
     "Flatten",
     "Layer",
+    "LogCounts",
     "PassLast",
     "ResidualBlock",
     "conv_decoder",

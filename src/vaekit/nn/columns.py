@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vaekit.errors import InputError
 
-__all__ = ["ColumnsInput", "PassLast"]
+__all__ = ["ColumnsInput", "LogCounts", "PassLast"]
 
 
 class ColumnsInput(nn.Module):
@@ -107,3 +107,21 @@ class PassLast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.net(x[:, : -self.n]).flatten(1), x[:, -self.n :]], 1)
+
+
+class LogCounts(nn.Module):
+    """log(1 + k) of all but the last ``n`` columns, which stay as they are: counts and their context for an encoder, ``[N, F] -> [N, F]``.
+
+    Args:
+        n: columns of context.
+
+    >>> LogCounts()(torch.tensor([[0.0, 1.0, 7.0]]))
+    tensor([[0.0000, 0.6931, 7.0000]])
+    """
+
+    def __init__(self, n: int = 1) -> None:
+        super().__init__()
+        self.n = n
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, : -self.n].clamp(min=0).log1p(), x[:, -self.n :]], 1)

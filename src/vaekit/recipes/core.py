@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from torch import Tensor
+
 from vaekit.data.core import DataSet
+from vaekit.data.tables import Known
 from vaekit.errors import InputError, nearest
 from vaekit.models.core import LatentModel
 from vaekit.objectives import ELBO, Objective
@@ -30,13 +33,17 @@ __all__ = ["Recipe", "RecipeFunction", "find", "names", "outside", "summary"]
 class Recipe:
     """A whole run: what to train, on what, by which objective and settings.
 
-    ``data`` is a function, so that a trained run can be opened, sampled and decoded without its data.
+    ``data`` is a function, so that a trained run can be opened, sampled and decoded without its data. ``known`` is what a recipe for data
+    of the user's own has found in them; it is kept in the run folder and given back to the recipe's parameter ``known`` when the run is
+    opened. ``contexts`` ``[M, C]`` are those that samples of a model p(x | z, c) have, as likely each.
     """
 
     model: LatentModel
     data: Callable[[], DataSet]
     objective: Objective = field(default_factory=ELBO)
     training: Training = field(default_factory=Training)
+    known: Known | None = None
+    contexts: Tensor | None = None
 
 
 RecipeFunction = Callable[..., Recipe]

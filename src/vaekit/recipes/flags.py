@@ -11,8 +11,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from vaekit.errors import InputError, nearest
 from vaekit.recipes.core import RecipeFunction
 
-__all__ = ["complete", "describe", "parse", "parse_many", "typed", "values"]
+__all__ = ["complete", "describe", "parse", "parse_many", "takes_known", "typed", "values"]
 
+KNOWN = "known"
+"""The parameter that a run folder gives, and no flag."""
 MOST = 10_000
 """Values of a range, at most."""
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
@@ -34,7 +36,11 @@ def parse(function: RecipeFunction, tokens: Sequence[str], *, also: Sequence[str
     {'latent': 64, 'lr': 0.0001, 'deep': True}
     """
     kinds = _kinds(function)
-    return {name: _convert(flag, kinds[name], value) for flag, name, value in _words(kinds, tokens, also)}
+    found: dict[str, Any] = {}
+    for flag, name, value in _words(kinds, tokens, also, again=True):
+        converted = _convert(flag, kinds[name], value)
+        found[name] = (*found[name], *converted) if name in found else converted
+    return found
 
 
 def parse_many(function: RecipeFunction, tokens: Sequence[str], *, also: Sequence[str] = ()) -> dict[str, tuple[Any, ...]]:
@@ -73,8 +79,8 @@ def values(flag: str, kind: Any, text: str) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _words(kinds: Mapping[str, Any], tokens: Sequence[str], also: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Flag as typed, parameter and value of each."""
+def _words(kinds: Mapping[str, Any], tokens: Sequence[str], also: Sequence[str], *, again: bool = False) -> Iterator[tuple[str, str, str]]:
+    """Flag as typed, parameter and value of each; one that takes words may come ``again``, for more of them."""
     seen: set[str] = set()
     rest = list(tokens)
     while rest:
@@ -93,7 +99,7 @@ def _words(kinds: Mapping[str, Any], tokens: Sequence[str], also: Sequence[str])
             value = rest.pop(0)
         if name not in kinds:
             raise InputError(f"unknown flag --{flag}; " + nearest(f"--{flag}", [*also, *(f"--{k.replace('_', '-')}" for k in kinds)]))
-        if name in seen:
+        if name in seen and not (again and kinds[name] == tuple[str, ...]):
             raise InputError(f"--{flag} is given twice")
         seen.add(name)
         yield flag, name, value
@@ -105,7 +111,7 @@ def complete(function: RecipeFunction, arguments: Mapping[str, Any]) -> dict[str
     Raises:
         InputError: an unknown name, or a parameter without default that is not given.
     """
-    parameters = inspect.signature(function).parameters
+    parameters = _parameters(function)
     for name in arguments:
         if name not in parameters:
             raise InputError(f'unknown argument "{name}"; {nearest(name, parameters)}')
@@ -134,8 +140,8 @@ def describe(function: RecipeFunction) -> str:
     """
     lines = [inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")[0], "", "Flags of this recipe:"]
     help_of, kinds = _help(function), _kinds(function)
-    for name, parameter in inspect.signature(function).parameters.items():
-        default = "needed" if parameter.default is parameter.empty else f"default {typed(parameter.default)}"
+    for name, parameter in _parameters(function).items():
+        default = "needed" if parameter.default is parameter.empty else f"default {typed(parameter.default) or 'none'}"
         words = _options(kinds[name])
         text = help_of.get(name, "")
         if words:
@@ -172,7 +178,16 @@ def _help(function: Callable[..., object]) -> dict[str, str]:
 
 def _kinds(function: RecipeFunction) -> dict[str, Any]:
     hints = get_type_hints(function)
-    return {name: hints.get(name, str) for name in inspect.signature(function).parameters}
+    return {name: hints.get(name, str) for name in _parameters(function)}
+
+
+def takes_known(function: RecipeFunction) -> bool:
+    """Whether the recipe is given what its run folder knows of the data, as a parameter that is no flag."""
+    return KNOWN in inspect.signature(function).parameters
+
+
+def _parameters(function: RecipeFunction) -> dict[str, inspect.Parameter]:
+    return {name: parameter for name, parameter in inspect.signature(function).parameters.items() if name != KNOWN}
 
 
 def _flags(kinds: Mapping[str, Any]) -> str:
@@ -188,7 +203,8 @@ def _convert(flag: str, kind: Any, value: str) -> Any:
         (kind,) = (option for option in options if option is not NoneType)
         return _convert(flag, kind, value)
     if get_origin(kind) is tuple:
-        return tuple(_convert(flag, options[0], part) for part in value.split(","))
+        parts = [part for part in value.split(",") if part or options[0] is not str]
+        return tuple(_convert(flag, options[0], part) for part in parts)
     if get_origin(kind) is Literal:
         found = [option for option in options if str(option) == value]
         if not found:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vaekit.data.core import DataSet
+from vaekit.data.tables import Known
 from vaekit.errors import InputError, NonFiniteError
 from vaekit.launch import build, source_of, train
 from vaekit.recipes.core import RecipeFunction
@@ -53,6 +54,7 @@ class Work:
         self.path, self.plan, self.function, self.note = path, plan, function, note
         self.configs = {name: config for name, config in configs(plan, function, path).items() if names is None or name in names}
         self.sets: list[tuple[Any, DataSet]] = []
+        self.known: dict[str, Known | None] = {}  # what was found in the data of a cell
 
     def run(self) -> None:
         """Train what has not ended."""
@@ -174,6 +176,7 @@ class Work:
         """What is trained, and what reads its data."""
         config = self.configs[name]
         recipe = build(self.function, config)
+        self.known[name] = recipe.known
         training = recipe.training
         device, precision = self.plan.device or training.device, config.precision or training.precision
         training = replace(training, seed=config.seed, device=device, precision=precision).resolved()
@@ -191,7 +194,7 @@ class Work:
     def _create(self, name: str, config: Config) -> Run:
         """Begin a cell's folder."""
         self._clear(name)
-        return create(config, out=self.path / name, source=source_of(self.function))
+        return create(config, out=self.path / name, source=source_of(self.function), known=self.known.get(name))
 
     def _clear(self, name: str) -> None:
         """Remove what a start that was killed has left of a cell: a folder without its run.json.

@@ -16,9 +16,10 @@ from vaekit.data.tables.codes import Binary, Categorical, Ordinal
 from vaekit.data.tables.columns import Column, Constant
 from vaekit.data.tables.counts import Counts
 from vaekit.data.tables.dates import Date
-from vaekit.data.tables.found import Description, Found, described, inspect
+from vaekit.data.tables.found import Description, Found, described, inspect, rows_of, what
 from vaekit.data.tables.infer import Kind
 from vaekit.data.tables.kinds import KINDS
+from vaekit.data.tables.known import Known, sized, with_sizes
 from vaekit.data.tables.numbers import Continuous, Count, HeavyTailed, Positive, UnitInterval
 from vaekit.data.tables.pixels import Pixels
 from vaekit.data.tables.read import read_table
@@ -28,6 +29,11 @@ __all__ = [
     "inspect",
     "Found",
     "described",
+    "rows_of",
+    "what",
+    "Known",
+    "sized",
+    "with_sizes",
     "Description",
     "read_table",
     "Schema",

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from vaekit.data.tables.read import read_noted
 from vaekit.data.tables.schema import Schema
 from vaekit.errors import InputError
 
-__all__ = ["Description", "Found", "described", "inspect"]
+__all__ = ["Description", "Found", "described", "inspect", "rows_of", "what"]
 
 ROWS, LABELS = ("x", "images", "data"), ("y", "label", "labels", "target")
 Description = Schema | Pixels | Counts
@@ -81,6 +81,7 @@ def inspect(
     test: float = 0.1,
     seed: int = 0,
     name: str | None = None,
+    schema: Description | None = None,
 ) -> Found:
     """Look at data and make them ready: what they are, how each value is distributed and why, and a seeded division into three splits.
 
@@ -93,6 +94,7 @@ def inspect(
         overrides, drop: as in `Schema.infer`; of tables only.
         valid, test, seed: as in `vaekit.data.arrays`.
         name: of the data set; by default that of the file.
+        schema: what an earlier look has found, which these data are to fit; None to look anew.
 
     Raises:
         InputError: what cannot be read, encoded or divided, in one line that names the file, the column and the row.
@@ -111,15 +113,17 @@ def inspect(
         name = name or Path(source).name.partition(".")[0] or Path(source).resolve().name
     source, label, notes = given.values, given.label, given.notes
     if is_frame(source) or (isinstance(source, np.ndarray) and source.ndim == 2):
-        schema = Schema.infer(source, overrides=overrides, drop=drop)
-        x, mask = schema.encode(source)
+        table = Schema.infer(source, overrides=overrides, drop=drop) if schema is None else _same(Schema, schema, "this is a table")
+        notes = notes if schema is None else (*notes, *table.check(source))
+        x, mask = table.encode(source)
         _enough(len(x), share)
-        return Found(arrays(x, mask=mask, label=label, name=name or "table", **share), schema, notes)
+        return Found(arrays(x, mask=mask, label=label, name=name or "table", **share), table, notes)
     if chosen:
         raise InputError("overrides and drop are for the columns of a table, and this is none")
     if isinstance(source, np.ndarray) and source.ndim in (3, 4):
         x4, turned = in_channels(source)
-        pixels = Pixels.infer(x4)
+        pixels = Pixels.infer(x4) if schema is None else _same(Pixels, schema, "these are images")
+        pixels.check(x4)
         _enough(len(x4), share)
         data = arrays(x4, label=label, name=name or "images", **share)
         labelled = DataSet(data.name, train=data.train, test=data.test, valid=data.valid, label_names=given.label_names)
@@ -127,10 +131,62 @@ def inspect(
     if isinstance(source, np.ndarray):
         raise InputError(f"an array of shape {list(source.shape)}: give a table [N, D] or images [N, C, H, W]")
     source = _sparse(source)
-    counts = Counts.infer(source, names=given.names)
+    counts = Counts.infer(source, names=given.names) if schema is None else _same(Counts, schema, "these are counts")
+    counts.check(source, names=given.names)
     _enough(source.shape[0], share)
     rows = Split(SparseRows.of(source), label=None if label is None else torch.from_numpy(label))
     return Found(divided(rows, {"test": test, "valid": valid}, seed, name or "counts"), counts, notes)
+
+
+def rows_of(path: Path, schema: Description) -> tuple[Split, tuple[str, ...]]:
+    """All rows of a file or folder as a model of ``schema`` sees them, and what there is to say of them.
+
+    Raises:
+        InputError: they cannot be read, or do not fit.
+    """
+    given = _read(path)
+    label = None if given.label is None else torch.from_numpy(given.label)
+    if is_frame(given.values) or (isinstance(given.values, np.ndarray) and given.values.ndim == 2):
+        table = _same(Schema, schema, f"{path} holds a table")
+        notes = table.check(given.values)
+        x, mask = table.encode(given.values)
+        return Split(x, label=label, mask=None if bool(mask.all()) else mask), (*given.notes, *notes)
+    if isinstance(given.values, np.ndarray):
+        pixels = _same(Pixels, schema, f"{path} holds images")
+        x4, turned = in_channels(given.values)
+        pixels.check(x4)
+        return Split(torch.from_numpy(x4), label=label), (*given.notes, *turned)
+    counts = _same(Counts, schema, f"{path} holds counts")
+    counts.check(given.values, names=given.names)
+    return Split(SparseRows.of(given.values), label=label), given.notes
+
+
+def what(path: Path) -> str:
+    """Whether a file or folder holds a "table", "images" or "counts"; what arrays hold is looked up in them.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+    """
+    ending = path.suffix.lower()
+    if path.exists() and (path.is_dir() or ending == ".zip"):
+        return "images"
+    if ending not in (".npy", ".npz"):
+        return "counts" if ending == ".h5ad" else "table"
+    values = _read(path).values
+    if not isinstance(values, np.ndarray):
+        return "counts"
+    return "table" if values.ndim < 3 else "images"
+
+
+D = TypeVar("D", Schema, Pixels, Counts)
+
+
+def _same(kind: type[D], schema: Description, found: str) -> D:
+    """The schema, if it is of the kind that was found."""
+    if not isinstance(schema, kind):
+        named = {Schema: "a table", Pixels: "images", Counts: "counts"}[type(schema)]
+        raise InputError(f"{found}, and the model was trained on {named}: give data of that kind")
+    return schema
 
 
 def _sparse(source: Any) -> Any:

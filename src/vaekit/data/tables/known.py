@@ -1,0 +1,138 @@
+"""What was found in data, without the data: all that a model of them is built from, kept with the run that trains it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vaekit.data.core import DataSet, Split
+from vaekit.data.sparse import SparseRows
+from vaekit.data.tables.counts import Counts
+from vaekit.data.tables.found import Description, Found, described
+from vaekit.data.tables.schema import Schema
+from vaekit.errors import InputError
+
+__all__ = ["Known", "sized", "with_sizes"]
+
+LEAST = 2.0**-7  # of a column's scale: the smallest standard deviation, where no rounding asks for a larger one
+MOST = 0.5
+QUANTILES = 201
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a run knows of its data.
+
+    Attributes:
+        name: of the data set.
+        rows: numbers of training, validation and test rows.
+        schema: what they are.
+        notes: of how they were read.
+        floors: of a table, the smallest standard deviation of each modelled column, in its encoded unit: half a rounding step where values
+            are rounded, so that no density grows without bound on values that are alike.
+        start: of a table, the logarithm of the mean of each modelled column that holds counts, 0 for others: where their rates begin.
+        sizes: of counts, quantiles of the logarithm of the rows' totals, from the smallest to the largest: the sizes that samples have.
+    """
+
+    name: str
+    rows: tuple[int, int, int]
+    schema: Description
+    notes: tuple[str, ...] = ()
+    floors: tuple[float, ...] = ()
+    start: tuple[float, ...] = ()
+    sizes: tuple[float, ...] = ()
+
+    @staticmethod
+    def of(found: Found) -> Known:
+        """Of what `vaekit.data.tables.inspect` found."""
+        data = found.data
+        rows = (len(data.train), 0 if data.valid is None else len(data.valid), len(data.test))
+        floors: tuple[float, ...] = ()
+        start: tuple[float, ...] = ()
+        sizes: tuple[float, ...] = ()
+        if isinstance(found.schema, Schema) and isinstance(data.train.x, Tensor):
+            floors = tuple(_floor(column) for column in data.train.x.numpy().T)
+            means = data.train.x.nanmean(0).nan_to_num(0.0).clamp(min=1e-3).log().tolist()
+            start = tuple(mean if c.kind == "count" else 0.0 for c, mean in zip(found.schema.modelled, means, strict=True))
+        if isinstance(found.schema, Counts):
+            sizes = tuple(np.quantile(_log_totals(data.train).numpy(), np.linspace(0, 1, QUANTILES)).tolist())
+        return Known(data.name, rows, found.schema, found.notes, floors, start, sizes)
+
+    def describe(self) -> str:
+        """What was found and why, and the notes."""
+        counts = zip(self.rows, ("training", "validation", "test"), strict=True)
+        rows = ", ".join(f"{n} {name}" for n, name in counts if n)
+        return "\n".join([f"{self.name}: {rows} rows", self.schema.describe(), *(f"note: {note}" for note in self.notes)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a JSON file; `from_json` reads them."""
+        return {
+            "name": self.name,
+            "rows": list(self.rows),
+            "schema": self.schema.to_json(),
+            "notes": list(self.notes),
+            "floors": list(self.floors),
+            "start": list(self.start),
+            "sizes": list(self.sizes),
+        }
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any]) -> Known:
+        """What `to_json` gave.
+
+        Raises:
+            InputError: another format, or damaged.
+        """
+        try:
+            train, valid, test = map(int, stored["rows"])
+            floors, start, sizes = (tuple(map(float, stored[key])) for key in ("floors", "start", "sizes"))
+            schema = described(stored["schema"])
+            if isinstance(schema, Schema) and not len(floors) == len(start) == len(schema.modelled):
+                raise ValueError(f"{len(floors)} floors of {len(schema.modelled)} columns")
+            return Known(str(stored["name"]), (train, valid, test), schema, tuple(stored["notes"]), floors, start, sizes)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"the description is damaged ({type(error).__name__}: {error}): restore it, or train again") from error
+
+
+def with_sizes(data: DataSet) -> DataSet:
+    """`sized`, of each split."""
+    valid = None if data.valid is None else sized(data.valid)
+    return DataSet(data.name, train=sized(data.train), test=sized(data.test), valid=valid, label_names=data.label_names)
+
+
+def sized(split: Split) -> Split:
+    """Counts with the logarithm of each row's total as their context c, ``[N, 1]``; of a row of zeros, that of 1."""
+    return Split(split.x, label=split.label, prepare=split.prepare, mask=split.mask, c=_log_totals(split).unsqueeze(1))
+
+
+def _log_totals(split: Split) -> Tensor:
+    if isinstance(split.x, SparseRows):
+        totals = split.x.totals()
+    else:
+        totals = torch.cat([split.batch(index).x.flatten(1).sum(1) for index in torch.arange(len(split)).split(1024)])
+    return totals.clamp(min=1).log()
+
+
+def _floor(u: npt.NDArray[Any]) -> float:
+    """The smallest standard deviation of a column of encoded numbers: half the usual step between values where they repeat.
+
+    A power of two, so that columns of like floors share a head.
+
+    >>> _floor(np.round(np.random.default_rng(0).normal(size=1000), 1)), _floor(np.random.default_rng(0).normal(size=1000))
+    (0.0625, 0.0078125)
+    """
+    present = u[~np.isnan(u)]
+    values = np.unique(present)
+    if len(values) < 2 or len(values) > 0.9 * len(present):
+        return LEAST
+    half = float(np.median(np.diff(values))) / 2
+    return min(MOST, max(LEAST, 2.0 ** math.ceil(math.log2(half))))
