@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
+from torch.fx import Node
 
 from vaekit.apps.export.operations import TABLE
 from vaekit.apps.export.parts import Program
@@ -24,6 +25,8 @@ Function = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
 OPSET = 20
+OURS = "__out"
+"""Ends the names of outputs until those of torch, which are names of operations as "mean" is, are out of the way."""
 
 
 def require_onnx() -> None:
@@ -72,7 +75,7 @@ def write(traced: ExportedProgram, program: Program, path: Path) -> None:
             made = torch.onnx.export(
                 traced.run_decompositions(TABLE),
                 input_names=[field.name for field in program.inputs],
-                output_names=list(program.outputs),
+                output_names=[f"{name}{OURS}" for name in program.outputs],
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
@@ -82,7 +85,7 @@ def write(traced: ExportedProgram, program: Program, path: Path) -> None:
     if made is None:
         raise InputError("torch made no ONNX program of it: export with format torch")
     made.save(str(path))
-    _name_batch(path)
+    _rename(path, program.outputs)
 
 
 def open_file(path: Path, program: Program) -> Function:
@@ -106,8 +109,8 @@ def open_file(path: Path, program: Program) -> Function:
     return run
 
 
-def _name_batch(path: Path) -> None:
-    """torch numbers its free sizes; ours is one and is called batch. Sizes inside the graph, which nobody reads, are left out."""
+def _rename(path: Path, outputs: tuple[str, ...]) -> None:
+    """Outputs get their names, and the one free size, which torch numbers, is called batch. Sizes inside the graph are left out."""
     import onnx
 
     model = onnx.load(path)
@@ -116,17 +119,29 @@ def _name_batch(path: Path) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = "batch"
+    names = {name: f"{name}__inner" for name in outputs} | {f"{name}{OURS}": name for name in outputs}
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
+    for value in (*model.graph.output, *model.graph.initializer):
+        value.name = names.get(value.name, value.name)
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
 
 def _refuse_noise(traced: ExportedProgram) -> None:
     for node in traced.graph.nodes:
-        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and not _idle(node):
             stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
             names = [name for name, _ in stack.values() if name]
             where = names[-1].removeprefix("model.") if names else "q(z | x)"
             raise InputError(f"{where} draws random numbers of its own ({node.target}), which cannot be made an input")
+
+
+def _idle(node: Node) -> bool:
+    """Dropout that drops nothing, as in evaluation mode."""
+    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
+    return "train" in names and node.args[names.index("train")] is False
 
 
 def _reason(error: Exception) -> str:
