@@ -5,20 +5,29 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from vaekit import __version__
 from vaekit.launch import command_line
 from vaekit.recipes.core import find, outside, summary
-from vaekit.runs import Run
+from vaekit.runs import Config, Run
 
-__all__ = ["card"]
+__all__ = ["card", "portable"]
 
 ROWS = {
     "nll": "negative log-likelihood, at most",
     "elbo": "evidence lower bound",
     "log_px": "reconstruction, E_q[log p(x\\|z)]",
 }
+
+
+def portable(config: Config) -> Config:
+    """What a run is, without the folders of the machine that it was trained on: in its command, and of a recipe's file."""
+    file = outside(config.recipe)
+    recipe = config.recipe if file is None else ":".join(filter(None, (file[0].name, file[1])))
+    found = replace(config, recipe=recipe)
+    return replace(found, command=command_line(recipe, config.arguments, found, None))
 
 
 def card(run: Run, results: Mapping[str, Mapping[str, Any]], *, license: str, where: str) -> str:
@@ -30,7 +39,7 @@ def card(run: Run, results: Mapping[str, Mapping[str, Any]], *, license: str, wh
         license: of the model.
         where: what it is loaded by.
     """
-    config = run.config
+    config = portable(run.config)
     own = outside(config.recipe) is None
     what = summary(find(config.recipe)) if own else f"A recipe of its own: `{config.recipe}`, see `recipe.py`."
     lines = [
@@ -49,7 +58,7 @@ def card(run: Run, results: Mapping[str, Mapping[str, Any]], *, license: str, wh
         "A latent variable model made by vaekit with",
         "",
         "```console",
-        f"$ {command_line(config.recipe, config.arguments, config, None)}",
+        f"$ {config.command}",
         "```",
         "",
         *_figures(results),

@@ -9,6 +9,7 @@ import torch
 
 from vaekit.apps.export import PARTS, Exported, Format, Part
 from vaekit.apps.export import export as export_model
+from vaekit.card import portable
 from vaekit.evaluate.passes import batches, dtype_of
 from vaekit.launch import load
 from vaekit.runs import PathLike, Run
@@ -46,7 +47,7 @@ def export(
         torch.manual_seed(0)  # data that are drawn anew at each read
         rows = recipe.data().test
         probe = next(batches(rows.head(min(ROWS, len(rows))), ROWS, torch.device("cpu"), dtype=dtype_of(recipe.model)))
-    config = run.config
+    config = portable(run.config)
     about = {
         "run": {
             "recipe": config.recipe,

@@ -25,7 +25,7 @@ from typing import Any
 
 from vaekit import __version__
 from vaekit.apps.export.core import new_folder
-from vaekit.card import card
+from vaekit.card import card, portable
 from vaekit.errors import InputError
 from vaekit.files import explained, write_bytes, write_json
 from vaekit.launch import load as load_run
@@ -62,14 +62,14 @@ def push(run: PathLike | Run, where: PathLike, *, license: str = "unknown", publ
     files = _files(run)
     results = read_results(run, "evaluation.json", "vaekit evaluate")
     repository = _repository(where)
-    text = card(run, results, license=license, where=str(where))
+    text = card(run, results, license=license, where=Path(where).name if repository is None else str(where))
     if repository is None:
         with new_folder(Path(where)) as folder:
-            _fill(folder, files, text)
+            _fill(folder, run, files, text)
         return str(where)
     hub = _hub()
     with tempfile.TemporaryDirectory() as scratch:
-        _fill(Path(scratch), files, text)
+        _fill(Path(scratch), run, files, text)
         try:
             api = hub.HfApi()
             api.create_repo(repository, private=not public, exist_ok=True)
@@ -121,10 +121,11 @@ def _files(run: Run) -> dict[str, Path]:
     return files
 
 
-def _fill(folder: Path, files: dict[str, Path], text: str) -> None:
+def _fill(folder: Path, run: Run, files: dict[str, Path], text: str) -> None:
     with explained(folder):
         for name, source in files.items():
             shutil.copyfile(source, folder / name)
+    Run(folder, portable(run.config)).save()
     sums = {name: _sha256(folder / name) for name in files}
     write_json(folder / SUMS, {"format": FORMAT, "kind": "vaekit run", "version": __version__, "sha256": sums})
     write_bytes(folder / "README.md", text.encode())

@@ -20,6 +20,7 @@ alone; torch reads a part of them by unpickling, so open only those of people yo
 """
 
 from vaekit.apps.export.core import TOLERANCE, Exported, Format, Written, export
-from vaekit.apps.export.parts import PARTS, Part, described
+from vaekit.apps.export.layout import described
+from vaekit.apps.export.parts import PARTS, Part
 
 __all__ = ["PARTS", "TOLERANCE", "Exported", "Format", "Part", "Written", "described", "export"]

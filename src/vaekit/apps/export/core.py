@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from vaekit import __version__
-from vaekit.apps.export.parts import MEANING, PARTS, Field, Part, Program, build, look
+from vaekit.apps.export.layout import MEANING, Field, look
+from vaekit.apps.export.parts import PARTS, Part, Program, build
 from vaekit.apps.export.writing import SUFFIX, open_file, require_onnx, trace, write
 from vaekit.errors import InputError, nearest
+from vaekit.evaluate.passes import device_of
 from vaekit.files import explained, write_json
 from vaekit.models.core import LatentModel
 from vaekit.tensors import evaluating
@@ -83,8 +85,8 @@ def export(
         about: what else ``vaekit.json`` shall hold.
 
     Raises:
-        InputError: an unknown part or format, no samples, a folder in use, missing packages; a part that cannot be exported, or whose file
-            differs from the model by more than the tolerance. Nothing is left behind.
+        InputError: an unknown part or format, no samples, a model on a GPU, a folder in use, missing packages; a part that cannot be
+            exported, or whose file differs from the model by more than the tolerance. Nothing is left behind.
 
     >>> import tempfile
     >>> from torch import nn
@@ -100,7 +102,7 @@ def export(
     >>> mean.shape, made.files[0].relative < 1e-6
     (torch.Size([9, 6]), True)
     """
-    _check(parts, format, samples, probe)
+    _check(model, parts, format, samples, probe)
     probe = _at_least(probe, TRACED)
     made: list[Written] = []
     stated: dict[str, object] = {}
@@ -158,7 +160,7 @@ def _one(
                         )
     except InputError as error:
         rest = ",".join(one for one in PARTS if one != part)
-        raise InputError(f"the {part} cannot be exported: {error} (the other parts alone: --parts {rest})") from error
+        raise InputError(f"the {part} cannot be exported: {error} (without it: --parts {rest})") from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     stated = {
         "file": path.name,
@@ -171,7 +173,7 @@ def _one(
     return Written(part, path, difference, relative), stated
 
 
-def _check(parts: Sequence[Part], format: Format, samples: int, probe: Batch) -> None:
+def _check(model: LatentModel, parts: Sequence[Part], format: Format, samples: int, probe: Batch) -> None:
     for part in parts:
         if part not in PARTS:
             raise InputError(f'a model has no part "{part}": {nearest(part, PARTS)}')
@@ -183,6 +185,11 @@ def _check(parts: Sequence[Part], format: Format, samples: int, probe: Batch) ->
         raise InputError(f"export(samples={samples}): the score needs at least 1 sample of z")
     if probe.size < 1:
         raise InputError("the probe is empty: give a few rows of data")
+    place = device_of(model)
+    if place.type != "cpu" or probe.x.device.type != "cpu":
+        raise InputError(
+            f"the model lies on {place}, the probe on {probe.x.device}: files are made and checked on the CPU, move both there"
+        )
     if format == "onnx":
         require_onnx()
 
