@@ -60,7 +60,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(PY)
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(PY)
-	$(INSTALL) '.[compress,dev,docs,h5ad,pyro,ray,tables,tensorboard]'
+	$(INSTALL) '.[compress,dev,docs,h5ad,hub,onnx,pyro,ray,tables,tensorboard]'
 	@touch $(VENV)/.installed $@
 
 $(PY):

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from vaekit import __version__, torchrun
+from vaekit.cli_sharing import export_command, push_command
 from vaekit.cli_training import MAX_SEED, sweep_command, train_command
 from vaekit.errors import InputError, LostRankError, NonFiniteError
 
@@ -233,6 +234,10 @@ def decompress_command(
 
     with _bar("decompressing") as watch:
         print(packing.decompress(run, source, out, trust=trust, watch=watch).path)
+
+
+app.command("export")(export_command)
+app.command("push")(push_command)
 
 
 def _numbers(flag: str, words: str | None) -> list[int] | None:

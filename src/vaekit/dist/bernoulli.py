@@ -80,6 +80,8 @@ class Bernoulli(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         n = len(self.event_shape)
+        if torch.compiler.is_exporting():  # an exported graph holds for every batch size, so it may not choose by it
+            return -sum_event(_nll(self.logits, value), n)
         compiling = torch.compiler.is_compiling()
         if _worth_blocks(self.logits, value, self.event_shape.numel()):
             return (_log_prob_by_products if compiling else _log_prob_in_blocks)(self.logits, value, n)
