@@ -341,6 +341,40 @@ def resealed(data: bytes, change: Callable[[dict[str, Any], Any], None]) -> byte
     return pack(header, words)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": 3},
+        {"shape": [-1, 6]},
+        {"shape": []},
+        {"groups": [999]},
+        {"dtype": "O"},
+        {"threads": 0},
+        {"size": "a"},
+        {"unit": 0},
+        {"seed": -1},
+    ],
+    ids=str,
+)
+def test_a_header_that_somebody_wrote(change: dict[str, Any]) -> None:
+    """Its checksum holds, for anybody can compute it."""
+    model = ladder()
+    header, words = unpack(compress(model, bits(6), verify=False), "y.vkc")
+    for bad in (header | change, {k: v for k, v in header.items() if k not in change}):
+        with pytest.raises(InputError, match=r"y\.vkc cannot be read"):
+            decompress(model, pack({k: v for k, v in bad.items() if k != "format"}, words), name="y.vkc")
+
+
+def test_a_model_of_nan_and_an_array_that_is_none() -> None:
+    model = ladder()
+    with pytest.raises(InputError, match="a list cannot be compressed"):
+        compress(model, [[1]])  # type: ignore[arg-type]
+    with torch.no_grad():
+        next(model.likelihood.parameters()).fill_(math.nan)
+    with pytest.raises(InputError, match="not all finite"):
+        compress(model, bits(6))
+
+
 def test_another_model_and_other_arithmetic() -> None:
     model = ladder()
     data = compress(model, bits(40))

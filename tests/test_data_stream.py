@@ -199,6 +199,19 @@ def test_a_loader_that_draws_is_not_run_in_a_thread() -> None:
         assert not reading()
 
 
+def test_a_loader_that_draws_now_and_then_stays_between_the_steps() -> None:
+    def batches() -> Iterator[Tensor]:
+        for number in range(12):
+            yield torch.rand(2, 3) if number % 2 else torch.zeros(2, 3)
+
+    found = Stream(lambda epoch: batches(), ahead=1).epoch(0, 0)
+    first = [next(found).x for _ in range(8)]
+    assert not reading()
+    again = Stream(lambda epoch: batches(), ahead=1).epoch(0, 0)
+    assert torch.equal(torch.cat(first), torch.cat([next(again).x for _ in range(8)]))
+    found.close(), again.close()
+
+
 def test_only_a_slow_loader_is_run_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def batches(seconds: float) -> Iterator[Tensor]:
         for batch in ROWS.split(8):

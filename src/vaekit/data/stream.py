@@ -129,7 +129,8 @@ class Stream:
 
         recent: deque[float] = deque(maxlen=3)  # seconds; of the first batch, for which workers start, they do not count
         for number in count():
-            apart.moved = False
+            if number == 1:
+                apart.moved = False  # it may draw when it begins; whoever draws for a later batch stays between the steps to the end
             begun = perf_counter()
             given = apart(lambda: next(loader, END))
             if given is END:

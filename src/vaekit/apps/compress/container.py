@@ -22,11 +22,15 @@ import numpy.typing as npt
 
 from vaekit.errors import InputError
 
-__all__ = ["FORMAT", "pack", "unpack"]
+__all__ = ["FORMAT", "KINDS", "pack", "unpack"]
+
+KINDS = "biuf"  # bool, integers and floats, as numpy names them
 
 FORMAT = 1
 MAGIC = b"\x89vkc\r\n\x1a\n"
 DIGEST = 32
+MOST = 2**27
+"""Bytes of a header at most: a short file could be inflated to fill the memory."""
 
 
 def pack(header: Mapping[str, Any], words: npt.NDArray[np.uint32]) -> bytes:
@@ -34,6 +38,19 @@ def pack(header: Mapping[str, Any], words: npt.NDArray[np.uint32]) -> bytes:
     text = zlib.compress(json.dumps({"format": FORMAT} | dict(header), separators=(",", ":")).encode(), 9)
     body = MAGIC + len(text).to_bytes(4, "little") + text + words.astype("<u4").tobytes()
     return body + hashlib.sha256(body).digest()
+
+
+def _check(header: Mapping[str, Any]) -> None:
+    """Whether what `compress` notes is there and can be: what is read here is used to make arrays and threads."""
+    whole = [*header["shape"], *header["groups"], header["size"], header["seed"], header["threads"]]
+    if any(type(n) is not int or n < 0 for n in whole) or header["threads"] < 1 or header["size"] < 1 or not header["shape"]:
+        raise ValueError("a size in its header is none")
+    if sum(header["groups"]) != header["shape"][0] or max(header["groups"], default=0) > header["size"]:
+        raise ValueError("the groups in its header are not those of its examples")
+    if any(not isinstance(header[name], str) for name in ("model", "dtype", "data", "torch", "vaekit")) or "probe" not in header:
+        raise ValueError("its header lacks what says which model and data it is of")
+    if np.dtype(header["dtype"]).kind not in KINDS or header["unit"] not in (1, 255):
+        raise ValueError("its header names no numbers")
 
 
 def unpack(data: bytes, name: str) -> tuple[dict[str, Any], npt.NDArray[np.uint32]]:
@@ -50,8 +67,11 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Any], npt.NDArray[np.uint3
     start = len(MAGIC) + 4
     end = start + int.from_bytes(body[len(MAGIC) : start], "little")
     try:
-        header = json.loads(zlib.decompress(body[start:end]))
+        inflate = zlib.decompressobj()
+        header = json.loads(inflate.decompress(body[start:end], MOST))
         found = header["format"]
+        if found == FORMAT:
+            _check(header)
         words = np.frombuffer(body[end:], dtype="<u4").astype(np.uint32)
     except (ValueError, KeyError, TypeError, zlib.error) as error:
         raise InputError(f"{name} cannot be read ({type(error).__name__}: {error}), though its checksum holds: compress again") from error

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vaekit import __version__
 from vaekit.apps.compress.coding import Coder, random_words
-from vaekit.apps.compress.container import pack, unpack
+from vaekit.apps.compress.container import KINDS, pack, unpack
 from vaekit.apps.compress.stack import Stack, Words, constriction_version
 from vaekit.apps.compress.symbols import Numbering
 from vaekit.errors import InputError
@@ -31,7 +31,6 @@ SIZE = 64
 CHUNK = 1024
 RESERVE = 96
 """Bits that stay in the stack: with fewer than 64, its state, draws would no longer be random."""
-KINDS = "biuf"  # bool, integers and floats, as numpy names them
 
 
 def compress(model: LatentModel, x: Array, *, size: int = SIZE, verify: bool = True, watch: Watch | None = None) -> bytes:
@@ -115,6 +114,10 @@ def decompress(model: LatentModel, data: bytes, *, name: str = "the file", watch
         raise InputError(f"{name} was compressed with another model, of other weights: give the run that compressed it")
     with _exact(model, header["threads"]):
         coder = Coder(model, header["size"], dtype_of(model) or torch.float32)
+        if math.prod(header["shape"][1:]) != math.prod(coder.event_shape):
+            raise InputError(
+                f"{name} holds examples of {header['shape'][1:]} and the model's are {list(coder.event_shape)}: it is no such file"
+            )
         if header["probe"] != coder.probe():
             raise InputError(
                 f"{name} was compressed where this model's probabilities come out otherwise, with torch {header['torch']} and vaekit "
@@ -170,6 +173,8 @@ def _decoded(coder: Coder, words: Words, header: Mapping[str, Any], name: str, w
 
 def _levels(x: Array, coder: Coder) -> tuple[int, npt.NDArray[np.int64]]:
     """What an entry of x is divided by to be the model's, and the levels of all rows, ``[N, F]``."""
+    if not isinstance(x, np.ndarray):
+        raise InputError(f"a {type(x).__name__} cannot be compressed: give a numpy array [N, ...]")
     if x.dtype.kind not in KINDS or x.dtype.itemsize > 8:
         raise InputError(f"an array of {x.dtype} cannot be compressed: give bool, integers or floats")
     own = tuple(coder.event_shape)

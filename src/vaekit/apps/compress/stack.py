@@ -100,4 +100,8 @@ def _constriction() -> Any:
 def _table(masses: Tensor, rows: int) -> npt.NDArray[np.float64]:
     """``[S, F, values]`` as the rows that constriction takes."""
     table: npt.NDArray[np.float64] = masses.detach()[:rows].reshape(-1, masses.shape[-1]).contiguous().numpy()
+    if not np.isfinite(table).all():
+        raise InputError(
+            "the model's probabilities are not all finite, so that it cannot code: its weights or the data hold NaN or infinities"
+        )
     return table
