@@ -36,10 +36,11 @@ def train_command(
     strategy: Annotated[str | None, typer.Option(help="ddp, or fsdp to divide the weights over the devices.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events beside the CSV.")] = False,
 ) -> None:
-    """Train on data of yours, or train a recipe, a name or path.py:function.
+    """Train on data of yours, or train a recipe.
 
     Data are a .csv, .tsv, .parquet, .npy, .npz or .h5ad file, or a folder or .zip of images; what they hold is looked up, and said.
-    vaekit train PATH --help and vaekit train RECIPE --help shows the recipe's own flags.
+    A recipe is a name of vaekit list or, as path.py:function, one of yours.
+    vaekit train PATH --help and vaekit train RECIPE --help show the recipe's own flags.
     """
     asked = _asked(context)
     if asked is None:

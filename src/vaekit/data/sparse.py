@@ -80,6 +80,11 @@ class SparseRows(StoredRows):
         sums = torch.zeros(len(self), dtype=torch.float64, device=self.device)
         return sums.index_add_(0, rows, self.values.double()).float()
 
+    def column_totals(self) -> Tensor:
+        """The sum of each column, float32 ``[D]``; added up in float64."""
+        sums = torch.zeros(self.shape[1], dtype=torch.float64, device=self.device)
+        return sums.index_add_(0, self._columns.long(), self.values.double()).float()
+
     def sample(self) -> Tensor:
         n = len(self)
         return torch.from_numpy(np.unique(np.linspace(0, n - 1, min(n, max(2, LOOKED // self.shape[1]))).astype(np.int64)))

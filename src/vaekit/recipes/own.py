@@ -179,7 +179,7 @@ def counts(
     q, px = heads.Gaussian(latent), COUNTS[schema.likelihood](schema.width, sized=True)
     layers = [Layer(hidden, nn.SiLU)] * 2
     decoder = mlp(latent, layers, px.features - 1)
-    _shift(decoder, torch.full((schema.width,), -math.log(schema.width)))  # an equal share of the total, until the data say more
+    _shift(decoder, torch.tensor(known.start))
     model = VAE(
         prior=priors.StandardNormal(latent),
         posterior=Conditional(nn.Sequential(LogCounts(), mlp(schema.width + 1, layers, q.features)), q),

@@ -37,7 +37,8 @@ class Known:
         notes: of how they were read.
         floors: of a table, the smallest standard deviation of each modelled column, in its encoded unit: half a rounding step where values
             are rounded, so that no density grows without bound on values that are alike.
-        start: of a table, the logarithm of the mean of each modelled column that holds counts, 0 for others: where their rates begin.
+        start: where rates begin. Of a table, the logarithm of the mean of each modelled column that holds counts, 0 for others; of counts,
+            that of each column's share of all, half a count added to each.
         sizes: of counts, quantiles of the logarithm of the rows' totals, from the smallest to the largest: the sizes that samples have.
     """
 
@@ -61,7 +62,9 @@ class Known:
             floors = tuple(_floor(column) for column in data.train.x.numpy().T)
             means = data.train.x.nanmean(0).nan_to_num(0.0).clamp(min=1e-3).log().tolist()
             start = tuple(mean if c.kind == "count" else 0.0 for c, mean in zip(found.schema.modelled, means, strict=True))
-        if isinstance(found.schema, Counts):
+        if isinstance(found.schema, Counts) and isinstance(data.train.x, SparseRows):
+            columns = data.train.x.column_totals() + 0.5
+            start = tuple(round(share, 4) for share in (columns / columns.sum()).log().tolist())
             sizes = tuple(np.quantile(_log_totals(data.train).numpy(), np.linspace(0, 1, QUANTILES)).tolist())
         return Known(data.name, rows, found.schema, found.notes, floors, start, sizes)
 
@@ -96,6 +99,8 @@ class Known:
             schema = described(stored["schema"])
             if isinstance(schema, Schema) and not len(floors) == len(start) == len(schema.modelled):
                 raise ValueError(f"{len(floors)} floors of {len(schema.modelled)} columns")
+            if isinstance(schema, Counts) and len(start) != schema.width:
+                raise ValueError(f"{len(start)} starts of {schema.width} columns")
             return Known(str(stored["name"]), (train, valid, test), schema, tuple(stored["notes"]), floors, start, sizes)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InputError):
