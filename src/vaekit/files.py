@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from vaekit.errors import InputError
 __all__ = ["explained", "write_bytes", "write_json"]
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``: whoever reads it, and whenever the power fails, sees the old file or the new one.
+def write_bytes(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+    """Replace ``path`` by ``data``, given whole or in parts: whoever reads it, and whenever the power fails, sees the old file or the new.
 
     Raises:
         InputError: no space, no permission, no such folder; the old file is untouched.
@@ -24,7 +24,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     with explained(path):
         try:
             with open(scratch, "wb") as file:
-                file.write(data)
+                for part in [data] if isinstance(data, bytes) else data:
+                    file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(scratch, path)
