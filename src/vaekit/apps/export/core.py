@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vaekit import __version__
 from vaekit.apps.export.layout import MEANING, Field, look
-from vaekit.apps.export.parts import PARTS, Part, Program, build
+from vaekit.apps.export.parts import PARTS, Part, PartModule, build
 from vaekit.apps.export.writing import SUFFIX, open_file, require_onnx, trace, write
 from vaekit.errors import InputError, nearest
 from vaekit.evaluate.passes import device_of
@@ -201,7 +201,7 @@ def _at_least(probe: Batch, rows: int) -> Batch:
     return Batch(x[index], None if c is None else c[index], None if mask is None else mask[index])
 
 
-def _inputs(program: Program, model: LatentModel, probe: Batch) -> tuple[Tensor, ...]:
+def _inputs(program: PartModule, model: LatentModel, probe: Batch) -> tuple[Tensor, ...]:
     """The probe as the program's inputs: latents from the model's own encoder, noise of a fixed seed."""
     g = torch.Generator().manual_seed(0)
     known = {"x": probe.x, "c": probe.c, "mask": probe.mask}
@@ -223,7 +223,7 @@ def _rows(fields: tuple[Field, ...], tensors: tuple[Tensor, ...], rows: int) -> 
     return tuple(t.narrow(field.batch, 0, rows).clone() for field, t in zip(fields, tensors, strict=True))
 
 
-def _outputs(program: Program, tensors: tuple[Tensor, ...]) -> list[Field]:
+def _outputs(program: PartModule, tensors: tuple[Tensor, ...]) -> list[Field]:
     return [
         Field(name, tuple(t.shape), 0, str(t.dtype).removeprefix("torch."), MEANING.get(name, name))
         for name, t in zip(program.outputs, tensors, strict=True)

@@ -21,14 +21,17 @@ from vaekit.evaluate.importance import require_likelihood
 from vaekit.models.core import LatentModel, Level
 from vaekit.types import Batch
 
-__all__ = ["PARTS", "Part", "Program", "build"]
+__all__ = ["PARTS", "Part", "PartModule", "build"]
 
 Part = Literal["encoder", "decoder", "score"]
 PARTS: tuple[Part, ...] = ("encoder", "decoder", "score")
 
 
-class Program(nn.Module, abc.ABC):
-    """One part as a module of tensors alone. Implementing a Program: ``forward`` from the tensors of ``inputs`` to those of ``outputs``."""
+class PartModule(nn.Module, abc.ABC):
+    """One part as a module of tensors alone.
+
+    Implementing a PartModule: ``forward`` from the tensors of ``inputs`` to those of ``outputs``.
+    """
 
     inputs: tuple[Field, ...]
     outputs: tuple[str, ...]
@@ -42,7 +45,7 @@ class Program(nn.Module, abc.ABC):
         """The tensors of ``inputs`` in their order -> those named in ``outputs``."""
 
 
-class Encoder(Program):
+class Encoder(PartModule):
     """x (with c and mask) -> what describes q(z | x) where every level above is at its centre, ``[B, D]`` each."""
 
     def __init__(self, model: LatentModel, layout: Layout, batch: Batch) -> None:
@@ -64,7 +67,7 @@ class Encoder(Program):
         return tuple(torch.cat([level[name] for level in found], -1) for name in self.outputs)
 
 
-class Decoder(Program):
+class Decoder(PartModule):
     """z ``[B, D]`` (with c) -> what describes p(x | z), ``[B, *]`` each."""
 
     def __init__(self, model: LatentModel, layout: Layout, batch: Batch, px: Distribution) -> None:
@@ -85,7 +88,7 @@ class Decoder(Program):
         return tuple(found[name][0] for name in self.outputs)
 
 
-class Score(Program):
+class Score(PartModule):
     """x (with c and mask) and noise -> the importance-weighted estimate of log p(x), nats ``[B]``."""
 
     outputs = ("log_px",)
@@ -138,7 +141,7 @@ class Given:
         return self.given[kind][..., start : start + n].reshape(shape)
 
 
-def build(part: Part, model: LatentModel, batch: Batch, k: int) -> Program:
+def build(part: Part, model: LatentModel, batch: Batch, k: int) -> PartModule:
     """A part of the model as a program, in evaluation mode.
 
     Raises:

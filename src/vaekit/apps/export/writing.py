@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import Node
 
 from vaekit.apps.export.operations import TABLE
-from vaekit.apps.export.parts import Program
+from vaekit.apps.export.parts import PartModule
 from vaekit.errors import InputError
 
 __all__ = ["SUFFIX", "Function", "open_file", "require_onnx", "trace", "write"]
@@ -41,7 +41,7 @@ def require_onnx() -> None:
         raise InputError(f"ONNX needs {', '.join(missing)}: pip install 'vaekit[onnx]', or export with format torch")
 
 
-def trace(program: Program, tensors: tuple[Tensor, ...]) -> ExportedProgram:
+def trace(program: PartModule, tensors: tuple[Tensor, ...]) -> ExportedProgram:
     """The program as torch's graph, for any batch size.
 
     Raises:
@@ -60,7 +60,7 @@ def trace(program: Program, tensors: tuple[Tensor, ...]) -> ExportedProgram:
     return traced
 
 
-def write(traced: ExportedProgram, program: Program, path: Path) -> None:
+def write(traced: ExportedProgram, program: PartModule, path: Path) -> None:
     """Write the graph, as ONNX or as torch's archive by the ending of ``path``.
 
     Raises:
@@ -89,7 +89,7 @@ def write(traced: ExportedProgram, program: Program, path: Path) -> None:
     _rename(path, program.outputs)
 
 
-def open_file(path: Path, program: Program) -> Function:
+def open_file(path: Path, program: PartModule) -> Function:
     """A written file as a function of the program's inputs."""
     if path.suffix == SUFFIX["torch"]:
         module = torch.export.load(path).module()
