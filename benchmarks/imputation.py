@@ -93,7 +93,7 @@ def main() -> None:
             figures[f"{name}_{share}_vae_mse"] = {"value": statistics.mean(square), "error": None, "unit": "variances"}
             row = " ".join(f"{key} {statistics.mean(r[key] for r in found):.3f}" for key in found[0])
             print(f"{name} {share}%: {row} (MSE {statistics.mean(square):.3f}, {time.process_time() - start:.0f} s)", flush=True)
-    published = {"breast_cancer_50_vae_mse": {"value": 0.287, "tolerance": 0.03, "direction": "within", "source": "MIWAE, table 3"}}
+    published = {"breast_cancer_50_vae_mse": {"value": 0.287, "tolerance": 0.03, "direction": "at_most", "source": "MIWAE, table 3"}}
     if given.record:
         write(
             given.record,
