@@ -25,7 +25,8 @@ from vaekit.types import Batch
 __all__ = ["Imputation", "impute"]
 
 REPEATS = 8
-"""Values drawn from p(x | z_k) for each z_k, for quantiles and draws: noise of the likelihood is cheap where that of z is not."""
+"""Values drawn from p(x | z_k) for each z_k, for quantiles and draws: noise of the likelihood is cheap where that of z is not. Of several
+models, which have K samples each, as many fewer, rounded up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,17 +114,18 @@ def _imputed(found: Sequence[Trace], draws: int, coverage: float | None, seed: i
     wide = w.view(*w.shape, *(1,) * len(found[0].px.event_shape))
     mean, ess = (wide * torch.cat([centre(t.px) for t in found])).sum(0), 1 / w.square().sum(0)
     lower = upper = None
+    repeats = -(-REPEATS // len(found))
     made = mean.new_zeros(0)
     if draws or coverage is not None:
         with noise.drawn_by(_rows_alike(seed)):
-            made = torch.cat([torch.stack([t.px.sample() for _ in range(REPEATS)]) for t in found], 1)  # [R, M K, B, *]
+            made = torch.cat([torch.stack([t.px.sample() for _ in range(repeats)]) for t in found], 1)  # [R, M K, B, *]
     if coverage is not None:
-        lower, upper = _quantiles(made.flatten(0, 1), wide.expand_as(made[0]).repeat(REPEATS, *(1,) * (made.dim() - 2)), coverage)
+        lower, upper = _quantiles(made.flatten(0, 1), wide.expand_as(made[0]).repeat(repeats, *(1,) * (made.dim() - 2)), coverage)
     chosen = mean.new_zeros(0, *mean.shape)
     if draws:
         u = torch.rand(draws, 1, generator=torch.Generator().manual_seed(seed + 1), dtype=w.dtype)
         k = torch.searchsorted(w.cumsum(0).mT.contiguous(), u.mT.expand(w.shape[1], -1).contiguous()).clamp(max=len(w) - 1).mT  # [M, B]
-        again = torch.arange(draws).unsqueeze(1).expand_as(k) % REPEATS
+        again = torch.arange(draws).unsqueeze(1).expand_as(k) % repeats
         chosen = made[again, k, torch.arange(w.shape[1])]
     return Imputation(mean, chosen, lower, upper, ess)
 
