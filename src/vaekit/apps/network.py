@@ -33,7 +33,7 @@ ENOUGH = 20
 
 
 class Network(nn.Module):
-    """A multilayer perceptron of SiLU units beside a linear map of the same input, which starts at 0: their sum.
+    """A multilayer perceptron of SiLU units beside a linear map of the same input: their sum.
 
     Columns of small tables mostly depend on each other linearly. The map learns that part in few steps, and what is left to the perceptron
     is how the rows bend away from it.
@@ -43,7 +43,6 @@ class Network(nn.Module):
         super().__init__()
         self.curved = mlp(in_features, [Layer(width, nn.SiLU) for width in layers], out_features)
         self.straight = nn.Linear(in_features, out_features, bias=False)
-        nn.init.zeros_(self.straight.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         bent: Tensor = self.curved(x)
