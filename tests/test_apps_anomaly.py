@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal, spearmanr
+from sklearn.base import clone
 
 from vaekit import heads
 from vaekit.apps.anomaly import Conformal, VAEOutlierDetector
@@ -55,6 +56,9 @@ def test_too_few_rows_for_an_alarm() -> None:
         Conformal(np.arange(98.0)).alarms([1e9], 1.5)
     with pytest.raises(InputError, match="0 scores"):
         Conformal(np.array([]))
+    with pytest.raises(InputError, match="1 of 2 scores are NaN"):
+        Conformal(np.arange(98.0)).p_values([np.nan, 1.0])
+    assert Conformal(np.arange(3.0)).p_values([np.inf]) == 0.25
 
 
 def test_scores_are_the_density_in_the_columns_own_units(detector: VAEOutlierDetector) -> None:
@@ -94,6 +98,28 @@ def test_alarms_on_rows_of_the_same_kind_are_few(detector: VAEOutlierDetector) -
     detector.calibrate(table(999, 2))
     assert abs(detector.alarms(table(2000, 3), alpha=0.05).mean() - 0.05) < 0.03
     assert detector.alarms([[9.0, 0.0, 10.0]], alpha=0.01).all()
+
+
+def test_what_is_an_outlier_does_not_depend_on_the_units_where_entries_are_missing() -> None:
+    X, factor = table(300, 6), np.array([1e6, 1e-6, 1e3])
+    X = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X)
+    fitted, held, new = X[:150], X[150:225], X[225:]
+    small = VAEOutlierDetector(n_components=2, hidden_layer_sizes=(8,), max_iter=60, n_samples=32, random_state=0)
+    here = clone(small).fit(fitted).calibrate(held)
+    there = clone(small).fit(fitted * factor).calibrate(held * factor)
+    np.testing.assert_array_equal(here.predict(new), there.predict(new * factor))
+    np.testing.assert_allclose(here.decision_function(new), there.decision_function(new * factor), atol=1e-3)
+    np.testing.assert_allclose(here.p_values(new), there.p_values(new * factor), atol=0.03)  # rounding may change one place
+    assert 0 < (there.predict(fitted * factor) == -1).mean() < 0.2
+    complete = table(5, 7)
+    np.testing.assert_allclose(here.decision_function(complete), here.score_samples(complete) - here.offset_, rtol=1e-12)
+
+
+def test_a_new_fit_forgets_the_rows_it_was_calibrated_by() -> None:
+    small = VAEOutlierDetector(n_components=2, hidden_layer_sizes=(8,), max_iter=10, n_samples=16, random_state=0)
+    small.fit(table(50, 0)).calibrate(table(50, 1)).fit(table(50, 2))
+    with pytest.raises(InputError, match="calibrate"):
+        small.p_values(table(3, 2))
 
 
 def test_a_stream_is_read_chunk_by_chunk(detector: VAEOutlierDetector) -> None:

@@ -171,9 +171,13 @@ class BaseVAE(BaseEstimator, abc.ABC):
 
     def _scored(self, rows: Array) -> Array:
         batch = self.columns_.encode(rows)
-        each = torch.stack([log_evidence(model, batch, self.n_samples, self.noise_seed_) for model in self.models_])
-        found: Array = (logmeanexp(each) + self.columns_.log_volume(batch).sum(1)).numpy()
+        found: Array = (self._evidence(batch) + self.columns_.log_volume(batch).sum(1)).numpy()
         return found
+
+    def _evidence(self, batch: Batch) -> torch.Tensor:
+        """log p(u_obs) of the standardised columns, ``[N]``."""
+        each = torch.stack([log_evidence(model, batch, self.n_samples, self.noise_seed_) for model in self.models_])
+        return logmeanexp(each)
 
     def _explained(self, X: ArrayLike) -> Array:
         """-log p(x_d | x_rest), ``[N, D]``; of several models weighted by how well each explains the row's other entries."""
