@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,12 @@ from sklearn.base import clone
 
 from vaekit import heads
 from vaekit.apps.anomaly import Conformal, VAEOutlierDetector
-from vaekit.apps.network import build
+from vaekit.apps.network import Plan, build, train
 from vaekit.apps.robust import Trimmed
 from vaekit.errors import InputError
 from vaekit.objectives import ELBO
 from vaekit.priors import StandardNormal
+from vaekit.train import fit
 from vaekit.types import Batch
 
 MIX = np.array([[1.0, 2, 3], [0, 1, 1], [0, 0, 0.5]])
@@ -160,6 +163,30 @@ def test_anomalies_among_the_fitted_rows_are_left_out_of_training() -> None:
     assert gap[0.2] > gap[0.0] + 2
 
 
+def test_early_stopping_judges_by_the_rows_that_are_kept() -> None:
+    """A tenth of the rows lie together far away. By the bound of all rows the best weights are those that have begun to learn them."""
+    rng = np.random.default_rng(0)
+    batch = Batch(torch.from_numpy(np.r_[rng.normal(size=(675, 4)), rng.normal(size=(75, 4)) * 0.1 + 6]))
+    for after, least in ((50, 300), (400, 400)):
+        model = build(heads.GaussianFixed(4, 0.5), StandardNormal, 2, [16], seed=0)
+        assert train(model, batch, Plan(Trimmed(ELBO(), 0.2, after=after), 500, 32, 1e-2, True, 0.3, 2, 0)) >= least
+
+
+def test_the_number_of_steps_is_that_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    found = []
+
+    def watched(*args, **settings):
+        found.append(fit(*args, **settings))
+        return found[-1]
+
+    monkeypatch.setattr("vaekit.apps.network.fit", watched)
+    plan = Plan(ELBO(), 600, 32, 0.05, False, 0.2, 2, 0)  # so fast that it gets worse
+    steps = train(build(heads.GaussianFixed(2, 0.5), StandardNormal, 2, [64], seed=0), batch, plan)
+    assert steps == found[0].best_step < found[0].step
+    assert train(build(heads.GaussianFixed(2, 0.5), StandardNormal, 2, [8], seed=0), batch, replace(plan, held_out=0.0)) == found[1].step
+
+
 def test_a_trimmed_surrogate_is_the_mean_of_what_is_kept() -> None:
     model = build(heads.GaussianFixed(3, 1.0), StandardNormal, 2, [8], seed=0)
     x = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
@@ -170,7 +197,9 @@ def test_a_trimmed_surrogate_is_the_mean_of_what_is_kept() -> None:
     trimmed = Trimmed(ELBO(), 0.25, after=3)(model, Batch(x), 3)
     kept = [i for i in range(10) if i not in (2, 7)]
     torch.testing.assert_close(trimmed.surrogate.mean(), plain.surrogate[kept].mean())
-    assert plain.bound is not None and trimmed.bound is not None and torch.equal(trimmed.bound, plain.bound)
+    assert plain.bound is not None and trimmed.bound is not None
+    torch.testing.assert_close(trimmed.bound.mean(), plain.bound[kept].mean())
+    assert torch.equal(trimmed.logs["log_px"], plain.logs["log_px"])
     assert not Trimmed(ELBO(), 0.25, after=3)(model, Batch(x), 2).surrogate.isfinite().all()
     with pytest.raises(InputError, match="share=1"):
         Trimmed(ELBO(), 1)

@@ -183,7 +183,8 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         Raises:
             InputError: a column without any value.
         """
-        vars(self).pop("conformal_", None)  # scores of another model
+        if "conformal_" in vars(self):  # scores of another model
+            del self.conformal_
         rows = self._rows(X, reset=True)
         self._begin(rows, self.n_estimators)
         self._train(rows, self._steps(len(rows)), stop_early=self.early_stopping)
@@ -200,8 +201,8 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         return -self._compared(self._rows(X, reset=False))
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """Negative for outliers, nats: of a complete row `score_samples` minus ``offset_``; of others the same with a density of 1 / s_d for
-        each missing entry, s_d the scale of its column, so that the units do not matter."""
+        """Negative for outliers, nats: of a complete row `score_samples` minus ``offset_``; of others the same with a density of 1 / s_d
+        for each missing entry, s_d the scale of its column, so that the units do not matter."""
         return -self._strangeness(X) - self.offset_
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:

@@ -139,6 +139,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
 
     def _train(self, X: Array, steps: int, *, stop_early: bool, anneal: bool = True) -> None:
         batch = self.columns_.encode(X)
+        done = []
         for model in self.models_:
             plan = Plan(
                 objective=self._objective(batch, steps),
@@ -150,8 +151,8 @@ class BaseVAE(BaseEstimator, abc.ABC):
                 patience=self.n_iter_no_change,
                 seed=self._seed(),
             )
-            done = train(model, batch, plan)
-        self.n_iter_ += done
+            done.append(train(model, batch, plan))
+        self.n_iter_ += max(done)
 
     def _steps(self, rows: int) -> int:
         return training_steps(rows) if self.max_iter is None else self.max_iter

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vaekit import heads
+from vaekit.apps.robust import Trimmed
 from vaekit.conditional import Conditional
 from vaekit.data.core import DataSet, Split
 from vaekit.models import VAE, with_mask
@@ -94,11 +95,14 @@ class Plan:
 
 
 def train(model: VAE, batch: Batch, plan: Plan) -> int:
-    """Train on a batch's rows in place, in float32; the model comes back in float64, in which it is to be evaluated. The steps done."""
+    """Train on a batch's rows in place, in float32; the model comes back in float64, in which it is to be evaluated. The steps
+    behind its weights: fewer than were done where it was best before the last."""
     generator = torch.Generator().manual_seed(plan.seed)
     order = torch.randperm(batch.size, generator=generator)
     held = int(plan.held_out * batch.size)
     held = held if held >= ENOUGH else 0
+    if isinstance(plan.objective, Trimmed) and held // plan.batch_size * plan.batch_size >= ENOUGH:
+        held -= held % plan.batch_size  # of a few rows after the last whole batch no share can be left out
     rows = order[held:]
     size = min(plan.batch_size, len(rows))
     # few rows are passed over many times in a row, because what surrounds an epoch costs as much as some of its steps
@@ -121,9 +125,9 @@ def train(model: VAE, batch: Batch, plan: Plan) -> int:
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="level .* has collapsed")  # columns without a common cause have no latent
-        steps = fit(model.float(), data, objective=plan.objective, training=training, progress=False).step
+        fitted = fit(model.float(), data, objective=plan.objective, training=training, progress=False)
     model.double()
-    return steps
+    return fitted.step if not held or fitted.best_step is None else fitted.best_step
 
 
 CLIP = 10.0
