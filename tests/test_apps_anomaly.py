@@ -95,6 +95,16 @@ def test_the_value_that_does_not_fit_is_named(detector: VAEOutlierDetector) -> N
     assert (detector.explain(missing)[:, 0] == 0).all()
 
 
+def test_an_extreme_row_is_explained(detector: VAEOutlierDetector) -> None:
+    X = np.array([[0.0, 1e300, 10.0], [0.0, 1000.0, 10.0]])
+    models = detector.models_
+    for several in (models, models * 2):
+        detector.models_ = several
+        parts = detector.explain(X)
+        assert not np.isnan(parts).any() and parts[0].argmax() == 1
+    detector.models_ = models
+
+
 def test_alarms_on_rows_of_the_same_kind_are_few(detector: VAEOutlierDetector) -> None:
     with pytest.raises(InputError, match="calibrate"):
         detector.p_values(table(3, 2))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -127,6 +128,11 @@ def test_what_cannot_be() -> None:
     empty[:, 2] = np.nan
     with pytest.raises(InputError, match="column 2 has no value in any of 30 rows"):
         VAETransformer(**SMALL).fit(empty)
+    for refused in (VAEImputer(**SMALL), VAEOutlierDetector(**SMALL), VAETransformer(**SMALL)):
+        with pytest.raises(InputError, match="column 2"):
+            refused.fit(empty)
+        with pytest.raises(NotFittedError):
+            refused.impute(X)
     vae = VAETransformer(n_components=2, **SMALL).fit(X)
     with pytest.raises(InputError, match="codes of 3 numbers"):
         vae.inverse_transform(np.zeros((5, 3)))

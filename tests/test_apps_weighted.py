@@ -11,10 +11,11 @@ from torch.distributions import Distribution
 
 from oracles import PPCA, Full, given_entries
 from vaekit.apps.impute import impute
+from vaekit.apps.network import build
 from vaekit.apps.weighted import explained, log_evidence, traces
 from vaekit.conditional import Conditional
 from vaekit.errors import InputError
-from vaekit.heads import Column, Columns, Gaussian
+from vaekit.heads import Column, Columns, Gaussian, GaussianFixed
 from vaekit.models import VAE, LatentModel
 from vaekit.priors import StandardNormal
 from vaekit.types import Batch
@@ -100,6 +101,21 @@ class Told(nn.Module):
 
 def seen_as_nan(batch: Batch) -> Tensor:
     return batch.x if batch.mask is None else torch.where(batch.mask, batch.x, math.nan)
+
+
+def test_blocks_are_of_the_widest_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(GaussianFixed(2, 1.0), StandardNormal, 3, [64], seed=0)
+    monkeypatch.setattr("vaekit.apps.weighted.CHUNK", 64 * 8 * 5)
+    assert len(list(traces(model, Batch(torch.zeros(20, 2)), 8, 0))) == 4
+
+
+def test_an_absurd_entry_is_named_where_its_density_underflows(oracle: PPCA) -> None:
+    x = oracle.x.clone()
+    x[0, 2] = 1e200
+    found = explained(oracle.model(), Batch(x), 16, 0)
+    assert not found.parts.isnan().any() and found.parts[0, 2] == -math.inf and found.parts[0, [0, 1, 3]].eq(0).all()
+    assert found.rest[0, 2].isfinite() and found.rest[0, [0, 1, 3]].isneginf().all()
+    torch.testing.assert_close(found.log_px[1:, None] - found.rest[1:], found.parts[1:])
 
 
 @pytest.mark.parametrize("missing", [False, True])

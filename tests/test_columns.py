@@ -84,6 +84,15 @@ def test_tails_of_student_keep_their_digits(dtype: torch.dtype, tolerance: float
     assert compared(partial(dist.StudentT, event_dim=0), student, grid, dtype) < tolerance
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, f64])
+def test_a_students_t_that_overflows_is_scored_by_its_logarithm(dtype: torch.dtype) -> None:
+    """|x - loc| / scale is beyond what the numbers hold, or 0 times infinity."""
+    most = 1e38 if dtype is torch.float32 else 1e307
+    far = [(x, loc, s, v) for x, loc, s, v in product((most, -most, 3.0, 1e-4), (0.0, 2.0), (-20.0, -700.0), (0.3, 30.0, 1e4))]
+    at = [(x, x, s, v) for x, s, v in product((0.0, 5.0), (-700.0, 0.0), (0.3, 30.0))]
+    assert compared(partial(dist.StudentT, event_dim=0), student, far + at, dtype) < (2e-6 if dtype is torch.float32 else 1e-14)
+
+
 def test_the_poisson_is_the_negative_binomial_without_dispersion_and_a_point_on_zero_takes_all() -> None:
     log_rate, k = torch.linspace(-3, 8, 40).unsqueeze(1), torch.arange(0.0, 3000.0, 7.0)
     log_rate = log_rate.expand(40, len(k))
@@ -358,6 +367,14 @@ def test_a_missing_class_is_not_the_first_class() -> None:
     layer = ColumnsInput([3, 50], one_hot=8, width=4)
     first, missing = torch.tensor([[0.0, 0, 1, 1]]), torch.zeros(1, 4)
     assert layer(first)[0, :3].tolist() == [1, 0, 0] and layer(missing).abs().sum() == 0 and layer(first)[0, 3:7].abs().sum() > 0
+
+
+@pytest.mark.parametrize("wrong", [-1.0, 40.0, 0.5, 1e9, math.nan])
+def test_a_number_that_is_no_class_reads_no_others_vector(wrong: float) -> None:
+    layer = ColumnsInput([40, 50], one_hot=8, width=4)
+    out = layer(torch.tensor([[wrong, 49.0, 1, 1], [39.0, 0.0, 1, 1]]))
+    assert out[0, :4].eq(0).all() and torch.equal(out[0, 4:8], layer.vectors.weight[89])
+    assert torch.equal(out[1, :8], layer.vectors.weight[39:41].flatten())
 
 
 MISTAKES: dict[str, tuple[Callable[[], object], str]] = {

@@ -124,9 +124,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         self._train(rows, -(-len(rows) // self.batch_size), stop_early=False, anneal=False)
         return self
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return "models_" in vars(self)
-
     def transform(self, X: ArrayLike) -> Array:
         """Means of q(z | x_obs), ``[N, n_components_]``."""
         codes: Array = self._model.embed(self._batch(X)).numpy()
