@@ -288,6 +288,22 @@ def test_a_hundred_columns_of_a_kind_are_one_head() -> None:
     torch.testing.assert_close(d.log_prob(torch.ones(100)), expected)
 
 
+@pytest.mark.parametrize("kind, alone", [("gaussian", heads.Gaussian), ("student", heads.StudentT)])
+def test_columns_of_different_floors_are_one_head(kind: str, alone: Any) -> None:
+    floors = [0.0, 1e-3, 0.7, 0.0, 2.0]
+    head = Columns([Column(kind, min_scale=floor) for floor in floors])
+    assert len(head.heads) == 1 and "log_floor" not in "".join(head.state_dict())
+    h, x = torch.randn(6, 10, generator=torch.Generator().manual_seed(0)).requires_grad_(), torch.linspace(-2, 2, 5)
+    with torch.no_grad():
+        h[0, [6, 7, 9]] = -200.0  # no variance but that of the floor
+    found = dist.log_prob_parts(head(h), x)
+    for d, floor in enumerate(floors):
+        expected = dist.log_prob_parts(alone(1, min_scale=floor)(h[:, [d, 5 + d]]), x[d : d + 1])
+        torch.testing.assert_close(found[:, d], expected[:, 0])
+    (grad,) = torch.autograd.grad(found.sum(), h)
+    assert grad.isfinite().all() and head.double()(h.double()).log_prob(x.double()).isfinite().all()
+
+
 def test_support_of_columns_is_told_entry_by_entry() -> None:
     head = Columns(TABLE)
     x = table_rows(4, torch.Generator().manual_seed(0))
@@ -386,6 +402,9 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "one class": (lambda: Column("ordinal", size=1), r"give size.*2 or more"),
     "a size for none": (lambda: Column("gaussian", size=3), r"no size"),
     "a floor for none": (lambda: Column("poisson", min_scale=0.1), r"min_scale"),
+    "a floor that is none": (lambda: Column("gaussian", min_scale=math.nan), r"min_scale must be finite"),
+    "a floor without end": (lambda: Column("student", min_scale=math.inf), r"min_scale must be finite"),
+    "too few floors": (lambda: heads.Gaussian(3, min_scale=[0.1, 0.2]), r"2 floors.*\(3,\)"),
     "no columns": (lambda: Columns([]), r"no columns"),
     "sizes without counts": (lambda: Columns([Column("gaussian")], sized=True), r"no column holds counts"),
     "degrees of freedom": (lambda: heads.StudentT(2, df=1.0), r"StudentT\(df=1.0\)"),
