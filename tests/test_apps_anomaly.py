@@ -18,6 +18,7 @@ from vaekit.errors import InputError
 from vaekit.objectives import ELBO
 from vaekit.priors import StandardNormal
 from vaekit.train import fit
+from vaekit.train.checks import settled
 from vaekit.types import Batch
 
 MIX = np.array([[1.0, 2, 3], [0, 1, 1], [0, 0, 0.5]])
@@ -211,5 +212,6 @@ def test_a_trimmed_surrogate_is_the_mean_of_what_is_kept() -> None:
     torch.testing.assert_close(trimmed.bound.mean(), plain.bound[kept].mean())
     assert torch.equal(trimmed.logs["log_px"], plain.logs["log_px"])
     assert not Trimmed(ELBO(), 0.25, after=3)(model, Batch(x), 2).surrogate.isfinite().all()
+    assert settled(Trimmed(ELBO(), 0.25, after=3)) == 3  # what early stopping waits for
     with pytest.raises(InputError, match="share=1"):
         Trimmed(ELBO(), 1)

@@ -216,6 +216,24 @@ def test_a_missing_class_is_the_likeliest_one_and_not_one_in_between() -> None:
     assert part.mean[0, 0] == 1 and part.lower is not None and part.lower[0, 0] == 1
 
 
+class At(nn.Module):
+    """x = ``value``, up to a thousandth, whatever z is."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tensor([self.value, -14.0]).expand(len(z), 2)
+
+
+def test_draws_of_several_models_are_of_each_in_its_share() -> None:
+    several = [VAE(StandardNormal(1), Conditional(Fixed(), Gaussian(1)), Conditional(At(v), Gaussian(1))) for v in (-5.0, 1.0, 5.0)]
+    draws = impute(several, Batch(torch.zeros(50, 1), mask=torch.zeros(50, 1, dtype=torch.bool)), samples=8, draws=60).draws
+    for value in (-5, 1, 5):
+        assert 0.3 < float(draws.round().eq(value).float().mean()) < 0.37
+
+
 def test_the_seed_governs_likelihoods_that_draw_from_torchs_own_generator() -> None:
     model, batch = classed()
     torch.manual_seed(1)
