@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal, spearmanr
+from sklearn.base import clone
 
 from vaekit import heads
 from vaekit.apps.anomaly import Conformal, VAEOutlierDetector
-from vaekit.apps.network import build
+from vaekit.apps.network import Plan, build, train
 from vaekit.apps.robust import Trimmed
 from vaekit.errors import InputError
 from vaekit.objectives import ELBO
 from vaekit.priors import StandardNormal
+from vaekit.train import fit
+from vaekit.train.checks import settled
 from vaekit.types import Batch
 
 MIX = np.array([[1.0, 2, 3], [0, 1, 1], [0, 0, 0.5]])
@@ -55,6 +60,9 @@ def test_too_few_rows_for_an_alarm() -> None:
         Conformal(np.arange(98.0)).alarms([1e9], 1.5)
     with pytest.raises(InputError, match="0 scores"):
         Conformal(np.array([]))
+    with pytest.raises(InputError, match="1 of 2 scores are NaN"):
+        Conformal(np.arange(98.0)).p_values([np.nan, 1.0])
+    assert Conformal(np.arange(3.0)).p_values([np.inf]) == 0.25
 
 
 def test_scores_are_the_density_in_the_columns_own_units(detector: VAEOutlierDetector) -> None:
@@ -88,12 +96,44 @@ def test_the_value_that_does_not_fit_is_named(detector: VAEOutlierDetector) -> N
     assert (detector.explain(missing)[:, 0] == 0).all()
 
 
+def test_an_extreme_row_is_explained(detector: VAEOutlierDetector) -> None:
+    X = np.array([[0.0, 1e300, 10.0], [0.0, 1000.0, 10.0]])
+    models = detector.models_
+    for several in (models, models * 2):
+        detector.models_ = several
+        parts = detector.explain(X)
+        assert not np.isnan(parts).any() and parts[0].argmax() == 1
+    detector.models_ = models
+
+
 def test_alarms_on_rows_of_the_same_kind_are_few(detector: VAEOutlierDetector) -> None:
     with pytest.raises(InputError, match="calibrate"):
         detector.p_values(table(3, 2))
     detector.calibrate(table(999, 2))
     assert abs(detector.alarms(table(2000, 3), alpha=0.05).mean() - 0.05) < 0.03
     assert detector.alarms([[9.0, 0.0, 10.0]], alpha=0.01).all()
+
+
+def test_what_is_an_outlier_does_not_depend_on_the_units_where_entries_are_missing() -> None:
+    X, factor = table(300, 6), np.array([1e6, 1e-6, 1e3])
+    X = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X)
+    fitted, held, new = X[:150], X[150:225], X[225:]
+    small = VAEOutlierDetector(n_components=2, hidden_layer_sizes=(8,), max_iter=60, n_samples=32, random_state=0)
+    here = clone(small).fit(fitted).calibrate(held)
+    there = clone(small).fit(fitted * factor).calibrate(held * factor)
+    np.testing.assert_array_equal(here.predict(new), there.predict(new * factor))
+    np.testing.assert_allclose(here.decision_function(new), there.decision_function(new * factor), atol=1e-3)
+    np.testing.assert_allclose(here.p_values(new), there.p_values(new * factor), atol=0.03)  # rounding may change one place
+    assert 0 < (there.predict(fitted * factor) == -1).mean() < 0.2
+    complete = table(5, 7)
+    np.testing.assert_allclose(here.decision_function(complete), here.score_samples(complete) - here.offset_, rtol=1e-12)
+
+
+def test_a_new_fit_forgets_the_rows_it_was_calibrated_by() -> None:
+    small = VAEOutlierDetector(n_components=2, hidden_layer_sizes=(8,), max_iter=10, n_samples=16, random_state=0)
+    small.fit(table(50, 0)).calibrate(table(50, 1)).fit(table(50, 2))
+    with pytest.raises(InputError, match="calibrate"):
+        small.p_values(table(3, 2))
 
 
 def test_a_stream_is_read_chunk_by_chunk(detector: VAEOutlierDetector) -> None:
@@ -134,6 +174,30 @@ def test_anomalies_among_the_fitted_rows_are_left_out_of_training() -> None:
     assert gap[0.2] > gap[0.0] + 2
 
 
+def test_early_stopping_judges_by_the_rows_that_are_kept() -> None:
+    """A tenth of the rows lie together far away. By the bound of all rows the best weights are those that have begun to learn them."""
+    rng = np.random.default_rng(0)
+    batch = Batch(torch.from_numpy(np.r_[rng.normal(size=(675, 4)), rng.normal(size=(75, 4)) * 0.1 + 6]))
+    for after, least in ((50, 300), (400, 400)):
+        model = build(heads.GaussianFixed(4, 0.5), StandardNormal, 2, [16], seed=0)
+        assert train(model, batch, Plan(Trimmed(ELBO(), 0.2, after=after), 500, 32, 1e-2, True, 0.3, 2, 0)) >= least
+
+
+def test_the_number_of_steps_is_that_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    found = []
+
+    def watched(*args, **settings):
+        found.append(fit(*args, **settings))
+        return found[-1]
+
+    monkeypatch.setattr("vaekit.apps.network.fit", watched)
+    plan = Plan(ELBO(), 600, 32, 0.05, False, 0.2, 2, 0)  # so fast that it gets worse
+    steps = train(build(heads.GaussianFixed(2, 0.5), StandardNormal, 2, [64], seed=0), batch, plan)
+    assert steps == found[0].best_step < found[0].step
+    assert train(build(heads.GaussianFixed(2, 0.5), StandardNormal, 2, [8], seed=0), batch, replace(plan, held_out=0.0)) == found[1].step
+
+
 def test_a_trimmed_surrogate_is_the_mean_of_what_is_kept() -> None:
     model = build(heads.GaussianFixed(3, 1.0), StandardNormal, 2, [8], seed=0)
     x = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
@@ -144,7 +208,10 @@ def test_a_trimmed_surrogate_is_the_mean_of_what_is_kept() -> None:
     trimmed = Trimmed(ELBO(), 0.25, after=3)(model, Batch(x), 3)
     kept = [i for i in range(10) if i not in (2, 7)]
     torch.testing.assert_close(trimmed.surrogate.mean(), plain.surrogate[kept].mean())
-    assert plain.bound is not None and trimmed.bound is not None and torch.equal(trimmed.bound, plain.bound)
+    assert plain.bound is not None and trimmed.bound is not None
+    torch.testing.assert_close(trimmed.bound.mean(), plain.bound[kept].mean())
+    assert torch.equal(trimmed.logs["log_px"], plain.logs["log_px"])
     assert not Trimmed(ELBO(), 0.25, after=3)(model, Batch(x), 2).surrogate.isfinite().all()
+    assert settled(Trimmed(ELBO(), 0.25, after=3)) == 3  # what early stopping waits for
     with pytest.raises(InputError, match="share=1"):
         Trimmed(ELBO(), 1)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -127,6 +128,11 @@ def test_what_cannot_be() -> None:
     empty[:, 2] = np.nan
     with pytest.raises(InputError, match="column 2 has no value in any of 30 rows"):
         VAETransformer(**SMALL).fit(empty)
+    for refused in (VAEImputer(**SMALL), VAEOutlierDetector(**SMALL), VAETransformer(**SMALL)):
+        with pytest.raises(InputError, match="column 2"):
+            refused.fit(empty)
+        with pytest.raises(NotFittedError):
+            refused.impute(X)
     vae = VAETransformer(n_components=2, **SMALL).fit(X)
     with pytest.raises(InputError, match="codes of 3 numbers"):
         vae.inverse_transform(np.zeros((5, 3)))
@@ -142,4 +148,5 @@ def test_awkward_columns_are_finite() -> None:
     X = np.column_stack([X, np.full(80, 3.0), X[:, 0] * 1e200, X[:, 1] * 1e-200, X[:, 2].round(), np.r_[1e9, np.zeros(79)]])
     vae = VAETransformer(**SMALL, random_state=0).fit(X)
     assert np.isfinite(vae.score_samples(X)).all() and np.isfinite(vae.transform(X * 1e6)).all()
+    vae = VAETransformer(**{**SMALL, "max_iter": 300}, random_state=0).fit(X)  # long enough to have learned the constant
     np.testing.assert_allclose(vae.impute(np.where(np.arange(9) == 4, np.nan, X))[:, 4], 3.0, atol=1.0)

@@ -11,8 +11,11 @@ from torch.distributions import Distribution
 
 from oracles import PPCA, Full, given_entries
 from vaekit.apps.impute import impute
+from vaekit.apps.network import build
 from vaekit.apps.weighted import explained, log_evidence, traces
+from vaekit.conditional import Conditional
 from vaekit.errors import InputError
+from vaekit.heads import Column, Columns, Gaussian, GaussianFixed
 from vaekit.models import VAE, LatentModel
 from vaekit.priors import StandardNormal
 from vaekit.types import Batch
@@ -100,6 +103,21 @@ def seen_as_nan(batch: Batch) -> Tensor:
     return batch.x if batch.mask is None else torch.where(batch.mask, batch.x, math.nan)
 
 
+def test_blocks_are_of_the_widest_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(GaussianFixed(2, 1.0), StandardNormal, 3, [64], seed=0)
+    monkeypatch.setattr("vaekit.apps.weighted.CHUNK", 64 * 8 * 5)
+    assert len(list(traces(model, Batch(torch.zeros(20, 2)), 8, 0))) == 4
+
+
+def test_an_absurd_entry_is_named_where_its_density_underflows(oracle: PPCA) -> None:
+    x = oracle.x.clone()
+    x[0, 2] = 1e200
+    found = explained(oracle.model(), Batch(x), 16, 0)
+    assert not found.parts.isnan().any() and found.parts[0, 2] == -math.inf and found.parts[0, [0, 1, 3]].eq(0).all()
+    assert found.rest[0, 2].isfinite() and found.rest[0, [0, 1, 3]].isneginf().all()
+    torch.testing.assert_close(found.log_px[1:, None] - found.rest[1:], found.parts[1:])
+
+
 @pytest.mark.parametrize("missing", [False, True])
 def test_each_entry_given_the_others(oracle: PPCA, missing: bool) -> None:
     """An entry that is far out moves q(z | x): the weights of x alone would find it ordinary."""
@@ -140,6 +158,91 @@ def test_draws_have_the_conditional_covariance(oracle: PPCA) -> None:
     assert float(correlation.triu(1).abs().max()) > 0.4
     torch.testing.assert_close(torch.cov(found.draws[:, 0, ~mask].mT), cov, atol=0.12, rtol=0)
     torch.testing.assert_close(found.draws[:, :, ~mask].mean(0), mean, atol=0.08, rtol=0)
+
+
+def test_a_draw_of_a_table_is_a_sample_of_its_rows(oracle: PPCA) -> None:
+    """500 rows that are all the same: the values drawn for them spread as p(x_mis | x_obs) does, and their mean hardly moves."""
+    x = oracle.x[:1].expand(500, -1)
+    batch = Batch(torch.where(MASK, x, math.nan), mask=MASK.expand_as(x))
+    draws = impute(oracle.exact([0, 2]), batch, samples=1024, draws=200).draws[..., ~MASK]
+    mean, cov = conditional(oracle, x, [0, 2], [1, 3])
+    torch.testing.assert_close(draws.var(1).mean(0), cov.diagonal(), rtol=0.1, atol=0)
+    torch.testing.assert_close(draws.mean(1).var(0), cov.diagonal() / 500, rtol=0.5, atol=0)
+    torch.testing.assert_close(draws.mean((0, 1)), mean[0], atol=0.1, rtol=0)
+
+
+def test_blocks_of_rows_and_draws_that_share_a_sample_have_their_own_values(oracle: PPCA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 2 samples hundreds of draws take the same z_k; with a block to a row every block has the same z_k."""
+    monkeypatch.setattr("vaekit.apps.weighted.CHUNK", 1)
+    x = oracle.x[:1].expand(3, -1)
+    draws = impute([approximate(oracle)] * 2, Batch(torch.where(MASK, x, math.nan), mask=MASK.expand_as(x)), samples=2, draws=101).draws
+    assert draws.shape == (101, 3, 4)
+    for d in (1, 3):
+        assert len(draws[..., d].unique()) == 303
+
+
+class Fixed(nn.Module):
+    """q(z | x) = N(0, I) of one dimension: what p(z) is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(len(x), 2)
+
+
+class Classed(nn.Module):
+    """Three classes of which 0 and 2 are likely at either side and 1 never; three in order; a number; a coin."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        side = torch.where(z[:, 0] > -0.4, 6.0, -6.0)  # 0.66 of z ~ N(0, 1)
+        return torch.stack([-side, torch.full_like(side, -9.0), side, side, z[:, 0], torch.full_like(side, -4.0), 0 * side, 0 * side], 1)
+
+
+def classed() -> tuple[LatentModel, Batch]:
+    head = Columns([Column("categorical", size=3), Column("ordinal", size=3), Column("gaussian"), Column("categorical", size=2)])
+    model = VAE(StandardNormal(1), Conditional(Fixed(), Gaussian(1)), Conditional(Classed(), head), view=lambda b: b.input.nan_to_num())
+    return model, Batch(torch.full((2, 4), math.nan), mask=torch.zeros(2, 4, dtype=torch.bool))
+
+
+def test_a_missing_class_is_the_likeliest_one_and_not_one_in_between() -> None:
+    model, batch = classed()
+    found = impute(model, batch, samples=1024, coverage=0.9, draws=300)
+    assert found.lower is not None and found.upper is not None
+    assert found.mean[:, :2].eq(2).all() and abs(float(found.mean[0, 2])) < 0.05
+    assert found.lower[:, 0].isnan().all() and found.upper[:, 0].isnan().all()
+    assert found.lower[:, 1].eq(0).all() and found.upper[:, 1].eq(2).all()
+    assert found.lower[0, 2] == pytest.approx(-1.65, abs=0.1) and found.upper[0, 2] == pytest.approx(1.65, abs=0.1)
+    assert (found.draws[..., 0] != 1).all() and 0.55 < float((found.draws[..., 0] == 2).float().mean()) < 0.75
+    seen = Batch(torch.tensor([[1.0, 1.0, 0.0, 0.0]]), mask=torch.tensor([[True, False, False, False]]))
+    part = impute(model, seen, samples=64, coverage=0.9)
+    assert part.mean[0, 0] == 1 and part.lower is not None and part.lower[0, 0] == 1
+
+
+class At(nn.Module):
+    """x = ``value``, up to a thousandth, whatever z is."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tensor([self.value, -14.0]).expand(len(z), 2)
+
+
+def test_draws_of_several_models_are_of_each_in_its_share() -> None:
+    several = [VAE(StandardNormal(1), Conditional(Fixed(), Gaussian(1)), Conditional(At(v), Gaussian(1))) for v in (-5.0, 1.0, 5.0)]
+    draws = impute(several, Batch(torch.zeros(50, 1), mask=torch.zeros(50, 1, dtype=torch.bool)), samples=8, draws=60).draws
+    for value in (-5, 1, 5):
+        assert 0.3 < float(draws.round().eq(value).float().mean()) < 0.37
+
+
+def test_the_seed_governs_likelihoods_that_draw_from_torchs_own_generator() -> None:
+    model, batch = classed()
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = impute(model, batch, samples=64, draws=40, seed=3).draws
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(impute(model, batch, samples=64, draws=40, seed=3).draws, first)
+    assert not torch.equal(impute(model, batch, samples=64, draws=40, seed=4).draws[..., 0], first[..., 0])
 
 
 def test_numbers_out_of_range(oracle: PPCA) -> None:

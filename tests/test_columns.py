@@ -84,6 +84,15 @@ def test_tails_of_student_keep_their_digits(dtype: torch.dtype, tolerance: float
     assert compared(partial(dist.StudentT, event_dim=0), student, grid, dtype) < tolerance
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, f64])
+def test_a_students_t_that_overflows_is_scored_by_its_logarithm(dtype: torch.dtype) -> None:
+    """|x - loc| / scale is beyond what the numbers hold, or 0 times infinity."""
+    most = 1e38 if dtype is torch.float32 else 1e307
+    far = [(x, loc, s, v) for x, loc, s, v in product((most, -most, 3.0, 1e-4), (0.0, 2.0), (-20.0, -700.0), (0.3, 30.0, 1e4))]
+    at = [(x, x, s, v) for x, s, v in product((0.0, 5.0), (-700.0, 0.0), (0.3, 30.0))]
+    assert compared(partial(dist.StudentT, event_dim=0), student, far + at, dtype) < (2e-6 if dtype is torch.float32 else 1e-14)
+
+
 def test_the_poisson_is_the_negative_binomial_without_dispersion_and_a_point_on_zero_takes_all() -> None:
     log_rate, k = torch.linspace(-3, 8, 40).unsqueeze(1), torch.arange(0.0, 3000.0, 7.0)
     log_rate = log_rate.expand(40, len(k))
@@ -279,6 +288,22 @@ def test_a_hundred_columns_of_a_kind_are_one_head() -> None:
     torch.testing.assert_close(d.log_prob(torch.ones(100)), expected)
 
 
+@pytest.mark.parametrize("kind, alone", [("gaussian", heads.Gaussian), ("student", heads.StudentT)])
+def test_columns_of_different_floors_are_one_head(kind: str, alone: Any) -> None:
+    floors = [0.0, 1e-3, 0.7, 0.0, 2.0]
+    head = Columns([Column(kind, min_scale=floor) for floor in floors])
+    assert len(head.heads) == 1 and "log_floor" not in "".join(head.state_dict())
+    h, x = torch.randn(6, 10, generator=torch.Generator().manual_seed(0)).requires_grad_(), torch.linspace(-2, 2, 5)
+    with torch.no_grad():
+        h[0, [6, 7, 9]] = -200.0  # no variance but that of the floor
+    found = dist.log_prob_parts(head(h), x)
+    for d, floor in enumerate(floors):
+        expected = dist.log_prob_parts(alone(1, min_scale=floor)(h[:, [d, 5 + d]]), x[d : d + 1])
+        torch.testing.assert_close(found[:, d], expected[:, 0])
+    (grad,) = torch.autograd.grad(found.sum(), h)
+    assert grad.isfinite().all() and head.double()(h.double()).log_prob(x.double()).isfinite().all()
+
+
 def test_support_of_columns_is_told_entry_by_entry() -> None:
     head = Columns(TABLE)
     x = table_rows(4, torch.Generator().manual_seed(0))
@@ -360,6 +385,14 @@ def test_a_missing_class_is_not_the_first_class() -> None:
     assert layer(first)[0, :3].tolist() == [1, 0, 0] and layer(missing).abs().sum() == 0 and layer(first)[0, 3:7].abs().sum() > 0
 
 
+@pytest.mark.parametrize("wrong", [-1.0, 40.0, 0.5, 1e9, math.nan])
+def test_a_number_that_is_no_class_reads_no_others_vector(wrong: float) -> None:
+    layer = ColumnsInput([40, 50], one_hot=8, width=4)
+    out = layer(torch.tensor([[wrong, 49.0, 1, 1], [39.0, 0.0, 1, 1]]))
+    assert out[0, :4].eq(0).all() and torch.equal(out[0, 4:8], layer.vectors.weight[89])
+    assert torch.equal(out[1, :8], layer.vectors.weight[39:41].flatten())
+
+
 MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "an unknown kind": (lambda: Column("gausian"), r'Column\(kind="gausian"\): no such kind; did you mean "gaussian"'),
     "no scale": (lambda: Column("gaussian", scale=0.0), r"scale positive"),
@@ -369,6 +402,9 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "one class": (lambda: Column("ordinal", size=1), r"give size.*2 or more"),
     "a size for none": (lambda: Column("gaussian", size=3), r"no size"),
     "a floor for none": (lambda: Column("poisson", min_scale=0.1), r"min_scale"),
+    "a floor that is none": (lambda: Column("gaussian", min_scale=math.nan), r"min_scale must be finite"),
+    "a floor without end": (lambda: Column("student", min_scale=math.inf), r"min_scale must be finite"),
+    "too few floors": (lambda: heads.Gaussian(3, min_scale=[0.1, 0.2]), r"2 floors.*\(3,\)"),
     "no columns": (lambda: Columns([]), r"no columns"),
     "sizes without counts": (lambda: Columns([Column("gaussian")], sized=True), r"no column holds counts"),
     "degrees of freedom": (lambda: heads.StudentT(2, df=1.0), r"StudentT\(df=1.0\)"),

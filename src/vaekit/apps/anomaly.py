@@ -63,8 +63,15 @@ class Conformal:
         object.__setattr__(self, "scores", scores)
 
     def p_values(self, scores: ArrayLike) -> Array:
-        """(1 + number of held-out scores at least as large) / (n + 1), of each score."""
-        larger = len(self.scores) - np.searchsorted(self.scores, np.asarray(scores, dtype=np.float64), side="left")
+        """(1 + number of held-out scores at least as large) / (n + 1), of each score.
+
+        Raises:
+            InputError: a score is NaN, which is neither strange nor ordinary.
+        """
+        own = np.asarray(scores, dtype=np.float64)
+        if np.isnan(own).any():
+            raise InputError(f"{int(np.isnan(own).sum())} of {own.size} scores are NaN, which have no p-value: leave these rows out")
+        larger = len(self.scores) - np.searchsorted(self.scores, own, side="left")
         found: Array = (1 + larger) / (len(self.scores) + 1)
         return found
 
@@ -92,6 +99,10 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
     NaN means not observed; a row is scored by what was. Names and signs are scikit-learn's: `score_samples` is log p(x) in nats, lower for
     stranger rows, and `predict` gives -1 for outliers. `calibrate` with rows held out makes alarms of a known rate.
 
+    Rows with different entries missing are compared by the density of their standardised entries, so that the columns' units change no
+    decision, p-value or alarm. What remains is that of fewer observed entries the density is another, and most often higher: such a row
+    has less to be strange by, and is called an outlier more seldom. Rows to calibrate by should miss entries as those to be judged do.
+
     Args:
         n_components: dimensions of z; None for `vaekit.apps.base.latent_size` of the number of columns.
         contamination: share of the fitted rows that `predict` calls outliers, in (0, 0.5].
@@ -106,7 +117,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
     The other arguments are those of `VAETransformer`.
 
     Attributes:
-        offset_: what `decision_function` subtracts: the ``contamination`` quantile of the fitted rows' scores.
+        offset_: what `decision_function` subtracts: the ``contamination`` quantile of the fitted rows.
         conformal_: after `calibrate`.
 
     >>> rng = np.random.default_rng(0)
@@ -172,15 +183,27 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         Raises:
             InputError: a column without any value.
         """
+        if "conformal_" in vars(self):  # scores of another model
+            del self.conformal_
         rows = self._rows(X, reset=True)
         self._begin(rows, self.n_estimators)
         self._train(rows, self._steps(len(rows)), stop_early=self.early_stopping)
-        self.offset_ = float(np.percentile(self._scored(rows), 100 * self.contamination))
+        self.offset_ = float(np.percentile(self._compared(rows), 100 * self.contamination))
         return self
 
+    def _compared(self, rows: Array) -> Array:
+        """`score_samples` of a complete row; of others with the volume of all columns too, which is then the same for every row."""
+        found: Array = self._evidence(self.columns_.encode(rows)).numpy() - np.log(self.columns_.scale).sum()
+        return found
+
+    def _strangeness(self, X: ArrayLike) -> Array:
+        check_is_fitted(self)
+        return -self._compared(self._rows(X, reset=False))
+
     def decision_function(self, X: ArrayLike) -> Array:
-        """`score_samples` minus ``offset_``: negative for outliers, nats."""
-        return self.score_samples(X) - self.offset_
+        """Negative for outliers, nats: of a complete row `score_samples` minus ``offset_``; of others the same with a density of 1 / s_d
+        for each missing entry, s_d the scale of its column, so that the units do not matter."""
+        return -self._strangeness(X) - self.offset_
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """-1 for outliers, 1 for the others."""
@@ -195,7 +218,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
 
     def calibrate(self, X: ArrayLike) -> Self:
         """Take the scores of ``X``, ordinary rows that `fit` has not seen, for `p_values` and `alarms`."""
-        self.conformal_ = Conformal(-self.score_samples(X))
+        self.conformal_ = Conformal(self._strangeness(X))
         return self
 
     def p_values(self, X: ArrayLike) -> Array:
@@ -205,7 +228,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         Raises:
             InputError: `calibrate` was not called.
         """
-        return self._calibrated.p_values(-self.score_samples(X))
+        return self._calibrated.p_values(self._strangeness(X))
 
     def alarms(self, X: ArrayLike, alpha: float = 0.01) -> NDArray[np.bool_]:
         """Which rows are called anomalies, an ordinary one with probability at most alpha.
@@ -213,7 +236,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         Raises:
             InputError: `calibrate` was not called, or with too few rows for this alpha.
         """
-        return self._calibrated.alarms(-self.score_samples(X), alpha)
+        return self._calibrated.alarms(self._strangeness(X), alpha)
 
     def score_stream(self, chunks: Iterable[ArrayLike]) -> Iterator[Array]:
         """`score_samples` of one chunk of rows after the other, each read when its scores are asked for: memory is that of one chunk."""

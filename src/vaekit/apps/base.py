@@ -22,7 +22,7 @@ from vaekit.apps.columns import Array, Numeric
 from vaekit.apps.impute import impute
 from vaekit.apps.network import Plan, build, train
 from vaekit.apps.robust import Trimmed
-from vaekit.apps.weighted import explained, log_evidence
+from vaekit.apps.weighted import explained, given_rest, log_evidence
 from vaekit.objectives import ELBO, IWAE
 from vaekit.objectives.core import Objective
 from vaekit.tensors import logmeanexp
@@ -120,6 +120,9 @@ class BaseVAE(BaseEstimator, abc.ABC):
         bound: Objective = IWAE(TRAINED_WITH) if batch.mask is not None else ELBO()
         return bound if self.trim == 0 else Trimmed(bound, self.trim, after=steps // 10)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return "models_" in vars(self)  # a fit that was refused leaves n_features_in_ behind
+
     def _rows(self, X: ArrayLike, *, reset: bool) -> Array:
         rows: Array = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
         return rows
@@ -139,6 +142,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
 
     def _train(self, X: Array, steps: int, *, stop_early: bool, anneal: bool = True) -> None:
         batch = self.columns_.encode(X)
+        done = []
         for model in self.models_:
             plan = Plan(
                 objective=self._objective(batch, steps),
@@ -150,8 +154,8 @@ class BaseVAE(BaseEstimator, abc.ABC):
                 patience=self.n_iter_no_change,
                 seed=self._seed(),
             )
-            done = train(model, batch, plan)
-        self.n_iter_ += done
+            done.append(train(model, batch, plan))
+        self.n_iter_ += max(done)
 
     def _steps(self, rows: int) -> int:
         return training_steps(rows) if self.max_iter is None else self.max_iter
@@ -171,17 +175,20 @@ class BaseVAE(BaseEstimator, abc.ABC):
 
     def _scored(self, rows: Array) -> Array:
         batch = self.columns_.encode(rows)
-        each = torch.stack([log_evidence(model, batch, self.n_samples, self.noise_seed_) for model in self.models_])
-        found: Array = (logmeanexp(each) + self.columns_.log_volume(batch).sum(1)).numpy()
+        found: Array = (self._evidence(batch) + self.columns_.log_volume(batch).sum(1)).numpy()
         return found
+
+    def _evidence(self, batch: Batch) -> torch.Tensor:
+        """log p(u_obs) of the standardised columns, ``[N]``."""
+        each = torch.stack([log_evidence(model, batch, self.n_samples, self.noise_seed_) for model in self.models_])
+        return logmeanexp(each)
 
     def _explained(self, X: ArrayLike) -> Array:
         """-log p(x_d | x_rest), ``[N, D]``; of several models weighted by how well each explains the row's other entries."""
         batch = self._batch(X)
         each = [explained(model, batch, self.n_samples, self.noise_seed_) for model in self.models_]
-        log_px = torch.stack([e.log_px for e in each]).unsqueeze(-1)
-        log_rest = log_px - torch.stack([e.parts for e in each])
-        found: Array = -(logmeanexp(log_px) - logmeanexp(log_rest) + self.columns_.log_volume(batch)).numpy()
+        log_px, rest = logmeanexp(torch.stack([e.log_px for e in each])), logmeanexp(torch.stack([e.rest for e in each]))
+        found: Array = -(given_rest(log_px, rest) + self.columns_.log_volume(batch)).numpy()
         return found
 
     def impute(self, X: ArrayLike) -> Array:

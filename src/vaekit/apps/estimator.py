@@ -56,7 +56,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
     Attributes:
         models_: the trained `vaekit.VAE`, a list of one.
         n_components_: dimensions of z.
-        n_iter_: steps done.
+        n_iter_: steps behind the weights that were kept, of several models the most.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
 
     >>> X = np.random.default_rng(0).normal(size=(100, 3)) @ np.array([[1.0, 2, 3], [0, 1, 1], [0, 0, 1]]) + 5
@@ -123,9 +123,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
             self._begin(rows, 1)
         self._train(rows, -(-len(rows) // self.batch_size), stop_early=False, anneal=False)
         return self
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return "models_" in vars(self)
 
     def transform(self, X: ArrayLike) -> Array:
         """Means of q(z | x_obs), ``[N, n_components_]``."""

@@ -5,27 +5,35 @@ r"""Missing entries given the observed ones, by importance weights: conditional 
 
 Draws take z_k with probability :math:`\bar w_k` and x_mis ~ p(x_mis | z_k) (sampling-importance-resampling: Rubin, 1987; of a VAE: Mattei
 and Frellsen, "MIWAE", ICML 2019); an interval lies between two quantiles of the same weighted mixture. All become exact as K grows.
+
+The z_k and the intervals are by noise that is the same for every row: alike rows have alike means and intervals. The draws are by each
+row's own: a draw of a table is a sample of its rows, independent of each other given the model, as Rubin's rules need.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from vaekit import noise
 from vaekit.apps.weighted import traces
-from vaekit.dist import centre
+from vaekit.dist import Categorical, Columns, centre
+from vaekit.dist.columns import in_order
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel, Trace
+from vaekit.tensors import seed_noise
 from vaekit.types import Batch
 
 __all__ = ["Imputation", "impute"]
 
 REPEATS = 8
-"""Values drawn from p(x | z_k) for each z_k, for quantiles and draws: noise of the likelihood is cheap where that of z is not."""
+"""Values drawn from p(x | z_k) for each z_k, for quantiles: noise of the likelihood is cheap where that of z is not. Of several models,
+which have K samples each, as many fewer, rounded up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +41,12 @@ class Imputation:
     """Observed entries as they were, missing ones from p(x_mis | x_obs).
 
     Attributes:
-        mean: missing entries at their conditional mean, ``[N, *]``.
-        draws: M independent draws, ``[M, N, *]``: of all of a row's missing entries at once, so that they fit each other. M may be 0.
-        lower, upper: ends of the interval, ``[N, *]``, x itself where it was observed; None where none was asked for.
+        mean: missing entries at their conditional mean, ``[N, *]``; those of classes, which have none, at the class of the largest
+            probability, argmax_c of sum_k w_k p(c | z_k).
+        draws: M independent draws, ``[M, N, *]``: of all of a row's missing entries at once, so that they fit each other, and of each row
+            by itself. M may be 0.
+        lower, upper: ends of the interval, ``[N, *]``, x itself where it was observed, NaN for classes without an order; None where none
+            was asked for.
         ess: effective number of the K samples behind each row, ``[N]``: near 1 the row's numbers rest on one sample.
     """
 
@@ -64,7 +75,7 @@ def impute(
         samples: K importance samples of each row.
         draws: M, joint draws for multiple imputation.
         coverage: probability of the intervals, such as 0.9: from its quantile (1 - coverage) / 2 to (1 + coverage) / 2.
-        seed: of the noise, the same for every row; the caller's random numbers are left as they were.
+        seed: of the noise: the same seed, model and batch give the same result. The caller's random numbers are left as they were.
 
     Raises:
         InputError: a number out of range.
@@ -88,10 +99,16 @@ def impute(
     models = [model] if isinstance(model, LatentModel) else list(model)
     found = []
     mask = torch.ones_like(batch.x, dtype=torch.bool) if batch.mask is None else batch.mask
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    device = batch.x.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        seed_noise(seed, device)  # of the draws, which must not begin anew with each block of rows
         for blocks in zip(*(traces(each, batch, samples, seed) for each in models), strict=True):
-            rows = blocks[0][0]
-            found.append(_kept(_imputed([t for _, t in blocks], draws, coverage, seed), batch.x[rows], mask[rows]))
+            rows, passes = blocks[0][0], [t for _, t in blocks]
+            w = torch.cat([torch.softmax(t.log_w, 0) for t in passes]) / len(passes)  # [M K, B]
+            mean = _expected([t.px for t in passes], w)
+            lower, upper = (None, None) if coverage is None else _interval(passes, w, coverage, seed)
+            made = Imputation(mean, _drawn(models, passes, w, draws, mean), lower, upper, 1 / w.square().sum(0))
+            found.append(_kept(made, batch.x[rows], mask[rows]))
     lower, upper = (
         None if coverage is None else torch.cat([end for end in ends if end is not None])
         for ends in ([f.lower for f in found], [f.upper for f in found])
@@ -107,25 +124,57 @@ def _kept(made: Imputation, x: Tensor, mask: Tensor) -> Imputation:
     return Imputation(mean, drawn, lower, upper, made.ess)
 
 
-def _imputed(found: Sequence[Trace], draws: int, coverage: float | None, seed: int) -> Imputation:
-    """Every entry anew, the observed ones too."""
-    w = torch.cat([torch.softmax(t.log_w, 0) for t in found]) / len(found)  # [M K, B]
-    wide = w.view(*w.shape, *(1,) * len(found[0].px.event_shape))
-    mean, ess = (wide * torch.cat([centre(t.px) for t in found])).sum(0), 1 / w.square().sum(0)
-    lower = upper = None
-    made = mean.new_zeros(0)
-    if draws or coverage is not None:
-        with noise.drawn_by(_rows_alike(seed)):
-            made = torch.cat([torch.stack([t.px.sample() for _ in range(REPEATS)]) for t in found], 1)  # [R, M K, B, *]
-    if coverage is not None:
-        lower, upper = _quantiles(made.flatten(0, 1), wide.expand_as(made[0]).repeat(REPEATS, *(1,) * (made.dim() - 2)), coverage)
-    chosen = mean.new_zeros(0, *mean.shape)
-    if draws:
-        u = torch.rand(draws, 1, generator=torch.Generator().manual_seed(seed + 1), dtype=w.dtype)
-        k = torch.searchsorted(w.cumsum(0).mT.contiguous(), u.mT.expand(w.shape[1], -1).contiguous()).clamp(max=len(w) - 1).mT  # [M, B]
-        again = torch.arange(draws).unsqueeze(1).expand_as(k) % REPEATS
-        chosen = made[again, k, torch.arange(w.shape[1])]
-    return Imputation(mean, chosen, lower, upper, ess)
+def _wide(w: Tensor, px: Distribution) -> Tensor:
+    """Weights ``[S, B]`` beside values ``[S, B, *event]``."""
+    return w.view(*w.shape, *(1,) * len(px.event_shape))
+
+
+def _expected(px: Sequence[Distribution], w: Tensor) -> Tensor:
+    """Every entry's mean under the mixture of all p(x | z_k), of classes the one of the largest probability, ``[B, *event]``."""
+    first = px[0]
+    if isinstance(first, Columns):
+        groups = zip(*(p.parts for p in px if isinstance(p, Columns)), strict=True)
+        return in_order([_expected(group, w) for group in groups], first.order)
+    if isinstance(first, Categorical):
+        p = torch.cat([d.probs for d in px if isinstance(d, Categorical)])
+        return Categorical((w.view(*w.shape, *(1,) * (p.dim() - 2)) * p).sum(0), len(first.event_shape)).mode
+    return (_wide(w, first) * torch.cat([centre(d) for d in px])).sum(0)
+
+
+def _ordered(px: Distribution) -> Tensor:
+    """Which entries have an order, and so quantiles, bool ``[*event]``."""
+    if isinstance(px, Columns):
+        return in_order([_ordered(part) for part in px.parts], px.order)
+    return torch.full(px.event_shape, not isinstance(px, Categorical) or px.ordered)
+
+
+def _interval(found: Sequence[Trace], w: Tensor, coverage: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Its two ends, of every entry."""
+    repeats = -(-REPEATS // len(found))
+    with noise.drawn_by(_rows_alike(seed)):
+        made = torch.cat([torch.stack([t.px.sample() for _ in range(repeats)]) for t in found], 1)  # [R, M K, B, *]
+    ends = _quantiles(made.flatten(0, 1), _wide(w, found[0].px).expand_as(made[0]).repeat(repeats, *(1,) * (made.dim() - 2)), coverage)
+    ordered = _ordered(found[0].px).to(made.device)
+    lower, upper = (torch.where(ordered, end, torch.full_like(end, math.nan)) for end in ends)
+    return lower, upper
+
+
+def _drawn(models: Sequence[LatentModel], found: Sequence[Trace], w: Tensor, draws: int, mean: Tensor) -> Tensor:
+    """For each draw and row a z_k of its own and a value of p(x | z_k) of its own, ``[M, B, *event]``."""
+    each, made = len(w) // len(found), [mean.new_zeros(0, *mean.shape)]
+    total, row = w.cumsum(0).mT.contiguous(), torch.arange(w.shape[1], device=w.device)
+    for start in range(0, draws, each):  # as many at once as there were samples, so that memory stays what it was
+        u = torch.rand(w.shape[1], min(each, draws - start), dtype=w.dtype, device=w.device)
+        k = torch.searchsorted(total, u, right=True).clamp(max=len(w) - 1).mT
+        x = mean.new_zeros(k.shape[0], *mean.shape)
+        for n, (model, t) in enumerate(zip(models, found, strict=True)):
+            if t.batch is None:
+                raise InputError("a trace without data has nothing to impute")
+            own = (k - n * each).clamp(0, each - 1)
+            sampled = model.score(t.batch, [z[own, row] for z in t.z]).px.sample()
+            x = torch.where(_wide(k // each == n, t.px), sampled, x)
+        made.append(x)
+    return torch.cat(made)
 
 
 def _quantiles(x: Tensor, w: Tensor, coverage: float) -> tuple[Tensor, Tensor]:

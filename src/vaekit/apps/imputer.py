@@ -28,6 +28,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseVAE):
     Args:
         n_components: dimensions of z; None for `vaekit.apps.base.latent_size` of the number of columns.
         n_estimators: models, each with its own initial weights, held-out rows and order of the data.
+        early_stopping: as in `VAETransformer`, but not by default: with many entries missing no row can be spared, and the mixture of
+            several models mends what each of them learned by heart.
 
     The other arguments are those of `VAETransformer`.
 
@@ -52,7 +54,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseVAE):
         max_iter: int | None = None,
         batch_size: int = 128,
         learning_rate: float = 2e-3,
-        early_stopping: bool = True,
+        early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         random_state: int | np.random.RandomState | None = None,

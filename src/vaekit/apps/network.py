@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vaekit import heads
+from vaekit.apps.robust import Trimmed
 from vaekit.conditional import Conditional
 from vaekit.data.core import DataSet, Split
 from vaekit.models import VAE, with_mask
@@ -32,16 +33,28 @@ ENOUGH = 20
 """Held-out rows whose mean bound is good enough to stop by."""
 
 
-class Encoder(nn.Sequential):
-    """A multilayer perceptron behind a clamp: q(z | x) of an absurd row is that of a merely strange one, and finite."""
+class Network(nn.Module):
+    """A multilayer perceptron of SiLU units beside a linear map of the same input: their sum.
+
+    Columns of small tables mostly depend on each other linearly. The map learns that part in few steps, and what is left to the perceptron
+    is how the rows bend away from it.
+    """
 
     def __init__(self, in_features: int, layers: Sequence[int], out_features: int) -> None:
-        super().__init__(nn.Hardtanh(-FAR, FAR), network(in_features, layers, out_features))
+        super().__init__()
+        self.curved = mlp(in_features, [Layer(width, nn.SiLU) for width in layers], out_features)
+        self.straight = nn.Linear(in_features, out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bent: Tensor = self.curved(x)
+        return bent + self.straight(x)
 
 
-def network(in_features: int, layers: Sequence[int], out_features: int) -> nn.Module:
-    """A multilayer perceptron of SiLU units."""
-    return mlp(in_features, [Layer(width, nn.SiLU) for width in layers], out_features)
+class Encoder(nn.Sequential):
+    """A `Network` behind a clamp: q(z | x) of an absurd row is that of a merely strange one, and finite."""
+
+    def __init__(self, in_features: int, layers: Sequence[int], out_features: int) -> None:
+        super().__init__(nn.Hardtanh(-FAR, FAR), Network(in_features, layers, out_features))
 
 
 def build(head: heads.Head, prior: Callable[[int], nn.Module], latent: int, layers: Sequence[int], seed: int) -> VAE:
@@ -51,7 +64,7 @@ def build(head: heads.Head, prior: Callable[[int], nn.Module], latent: int, laye
         return VAE(
             prior(latent),
             Conditional(Encoder(2 * head.size, layers, 2 * latent), heads.Gaussian(latent)),
-            Conditional(network(latent, layers, head.features), head),
+            Conditional(Network(latent, layers, head.features), head),
             view=with_mask,
         )
 
@@ -82,11 +95,14 @@ class Plan:
 
 
 def train(model: VAE, batch: Batch, plan: Plan) -> int:
-    """Train on a batch's rows in place, in float32; the model comes back in float64, in which it is to be evaluated. The steps done."""
+    """Train on a batch's rows in place, in float32; the model comes back in float64, in which it is to be evaluated. The steps
+    behind its weights: fewer than were done where it was best before the last."""
     generator = torch.Generator().manual_seed(plan.seed)
     order = torch.randperm(batch.size, generator=generator)
     held = int(plan.held_out * batch.size)
     held = held if held >= ENOUGH else 0
+    if isinstance(plan.objective, Trimmed) and held // plan.batch_size * plan.batch_size >= ENOUGH:
+        held -= held % plan.batch_size  # of a few rows after the last whole batch no share can be left out
     rows = order[held:]
     size = min(plan.batch_size, len(rows))
     # few rows are passed over many times in a row, because what surrounds an epoch costs as much as some of its steps
@@ -109,9 +125,9 @@ def train(model: VAE, batch: Batch, plan: Plan) -> int:
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="level .* has collapsed")  # columns without a common cause have no latent
-        steps = fit(model.float(), data, objective=plan.objective, training=training, progress=False).step
+        fitted = fit(model.float(), data, objective=plan.objective, training=training, progress=False)
     model.double()
-    return steps
+    return fitted.step if not held or fitted.best_step is None else fitted.best_step
 
 
 CLIP = 10.0

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaekit import noise
 from vaekit.errors import InputError
@@ -20,10 +20,10 @@ from vaekit.models.core import LatentModel, Trace
 from vaekit.tensors import evaluating, logmeanexp
 from vaekit.types import Batch
 
-__all__ = ["Explained", "explained", "fixed_noise", "log_evidence", "rows_at_once", "traces"]
+__all__ = ["Explained", "explained", "fixed_noise", "given_rest", "log_evidence", "rows_at_once", "traces", "widest"]
 
 CHUNK = 2_000_000
-"""Numbers of x-shaped memory that the samples of the rows at hand may take."""
+"""Numbers that the samples of the rows at hand may take in one layer: x, or a wider one."""
 
 
 def fixed_noise(seed: int, k: int) -> noise.Source:
@@ -53,8 +53,13 @@ def fixed_noise(seed: int, k: int) -> noise.Source:
 
 
 def rows_at_once(size: int, samples: int) -> int:
-    """How many rows of ``size`` entries go through the decoder together, ``samples`` times each."""
+    """How many rows of ``size`` numbers in the widest layer go through the decoder together, ``samples`` times each."""
     return max(1, CHUNK // max(1, size * samples))
+
+
+def widest(model: nn.Module, x: Tensor) -> int:
+    """The most numbers that a row takes: x itself, or what comes out of a linear layer, as z and its moments do."""
+    return max([x[:1].numel(), *(m.out_features for m in model.modules() if isinstance(m, nn.Linear))])
 
 
 def traces(model: LatentModel, batch: Batch, samples: int, seed: int) -> Iterator[tuple[slice, Trace]]:
@@ -65,7 +70,7 @@ def traces(model: LatentModel, batch: Batch, samples: int, seed: int) -> Iterato
     """
     if samples < 1:
         raise InputError(f"{samples} importance samples were asked for; at least 1 is needed")
-    step = rows_at_once(batch.x[:1].numel(), samples)
+    step = rows_at_once(widest(model, batch.x), samples)
     with evaluating(model), torch.no_grad():
         for start in range(0, batch.size, step):
             rows = slice(start, start + step)
@@ -80,10 +85,12 @@ def log_evidence(model: LatentModel, batch: Batch, samples: int, seed: int) -> T
 
 
 class Explained(NamedTuple):
-    """log p(x_obs) of each row, ``[B]``, and log p(x_d | x_rest) of each entry, ``[B, D]``, 0 where nothing was observed; nats."""
+    """log p(x_obs) of each row, ``[B]``; log p(x_d | x_rest) of each entry, ``[B, D]``, 0 where nothing was observed, and where p(x_rest)
+    is 0 in floating point already; and log p(x_rest), ``[B, D]``; nats."""
 
     log_px: Tensor
     parts: Tensor
+    rest: Tensor
 
 
 def explained(model: LatentModel, batch: Batch, samples: int, seed: int) -> Explained:
@@ -108,7 +115,7 @@ def explained(model: LatentModel, batch: Batch, samples: int, seed: int) -> Expl
     """
     if batch.x.dim() != 2:
         raise InputError(f"entries are explained of vectors, x [B, D], and x is {list(batch.x.shape)}")
-    log_px, parts = [], []
+    log_px, each = [], []
     half = -(-samples // 2)
     for rows, t in traces(model, batch, samples, seed):
         if len(t.levels) != 1:
@@ -118,8 +125,14 @@ def explained(model: LatentModel, batch: Batch, samples: int, seed: int) -> Expl
         whole = logmeanexp(t.log_w)
         rest = torch.stack([_without(model, part, seen, d, half, seed) for d in range(batch.x.shape[1])], 1)
         log_px.append(whole)
-        parts.append(torch.where(seen, whole.unsqueeze(1) - rest, torch.zeros_like(rest)))
-    return Explained(torch.cat(log_px), torch.cat(parts))
+        each.append(torch.where(seen, rest, whole.unsqueeze(1)))
+    found, rest = torch.cat(log_px), torch.cat(each)
+    return Explained(found, given_rest(found, rest), rest)
+
+
+def given_rest(log_px: Tensor, rest: Tensor) -> Tensor:
+    """log p(x) - log p(x_rest), ``[B, D]``; 0 where both are -inf, of which nothing can be said."""
+    return torch.where(rest.isneginf(), torch.zeros_like(rest), log_px.unsqueeze(1) - rest)
 
 
 def _without(model: LatentModel, batch: Batch, seen: Tensor, d: int, half: int, seed: int) -> Tensor:

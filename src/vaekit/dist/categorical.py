@@ -20,6 +20,7 @@ class Categorical(Distribution):
     Args:
         logits: ``[*batch, C, *event]``: the classes come before the event, as channels do.
         event_dim: how many trailing dimensions form the event.
+        ordered: whether a class lies between those of smaller and larger numbers, so that there are quantiles.
 
     Shapes: x ``[*batch, *event]`` holds class numbers 0 ... C - 1, as integers or floats (``support.check`` tells);
     ``sample(shape)`` is ``[*shape, *batch, *event]`` in the dtype of the logits; ``log_prob`` (nats) ``[*shape, *batch]``. Classes have no
@@ -33,8 +34,8 @@ class Categorical(Distribution):
     has_rsample = False
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
 
-    def __init__(self, logits: Tensor, event_dim: int = 1) -> None:
-        self.logits = logits
+    def __init__(self, logits: Tensor, event_dim: int = 1, *, ordered: bool = False) -> None:
+        self.logits, self.ordered = logits, ordered
         self._dim = -1 - event_dim
         n = logits.dim() - event_dim - 1
         super().__init__(logits.shape[:n], logits.shape[n + 1 :], validate_args=False)
@@ -49,11 +50,16 @@ class Categorical(Distribution):
         return constraints.independent(constraints.integer_interval(0, self.classes - 1), len(self.event_shape))
 
     @property
+    def probs(self) -> Tensor:
+        """p(c) of each class, ``[*batch, C, *event]``."""
+        return self.logits.softmax(self._dim)
+
+    @property
     def mode(self) -> Tensor:
         return self.logits.argmax(self._dim).to(self.logits.dtype)
 
     def expand(self, batch_shape: SampleShape, _instance: Distribution | None = None) -> Categorical:
-        return Categorical(self.logits.expand(*batch_shape, self.classes, *self.event_shape), len(self.event_shape))
+        return Categorical(self.logits.expand(*batch_shape, self.classes, *self.event_shape), len(self.event_shape), ordered=self.ordered)
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:
         with torch.no_grad():

@@ -92,10 +92,14 @@ class StudentT(Distribution):
 
 @log_prob_parts.register
 def _(d: StudentT, x: Tensor) -> Tensor:
-    t = ((x - d.loc) * torch.exp(-d.log_scale)).abs()
-    far = t > FAR
-    near, beyond = torch.where(far, torch.zeros_like(t), t), torch.where(far, t, torch.ones_like(t))
-    tail = 2 * beyond.log() - d.df.log() + torch.log1p(d.df / beyond / beyond)
+    distance, log_scale = torch.broadcast_tensors((x - d.loc).abs(), d.log_scale)
+    log_t = distance.detach().log() - log_scale.detach()
+    far, off = log_t > math.log(FAR), distance > 0
+    zero, one = torch.zeros_like(distance), torch.ones_like(distance)
+    # of a branch that is not taken neither value nor gradient may overflow, so each is given numbers that it can bear
+    near = torch.where(far, zero, distance) * torch.exp(-torch.where(far | ~off, zero, log_scale))
+    log_beyond = torch.where(far, distance, one).log() - torch.where(far, log_scale, zero)
+    tail = 2 * log_beyond - d.df.log() + torch.log1p(d.df * torch.exp(-2 * log_beyond))
     log_rise = torch.where(far, tail, torch.log1p(near.square() / d.df))
     log_norm = log_gamma_half_step(0.5 * d.df) - 0.5 * (math.pi * d.df).log()
     return log_norm - d.log_scale - 0.5 * (d.df + 1) * log_rise

@@ -95,13 +95,13 @@ class Ordinal(Head):
         (eta,) = self.split(h, 1)
         first = self.first.to(h.dtype).unsqueeze(0)
         if self.gaps is None:
-            return dist.Categorical(torch.stack([F.logsigmoid(first[0] - eta), F.logsigmoid(eta - first[0])], -2))
+            return dist.Categorical(torch.stack([F.logsigmoid(first[0] - eta), F.logsigmoid(eta - first[0])], -2), ordered=True)
         gaps = F.softplus(self.gaps.to(h.dtype))
         b = torch.cat([first, first + gaps.cumsum(0)]) - eta.unsqueeze(-2)  # [*, C - 1, D]
         below, above = F.logsigmoid(b), F.logsigmoid(-b)
         inner = below[..., 1:, :] + above[..., :-1, :] + torch.log(-torch.expm1(-gaps))
         log_p = torch.cat([below[..., :1, :], inner, above[..., -1:, :]], -2)
-        return dist.Categorical(self._own(log_p, above))
+        return dist.Categorical(self._own(log_p, above), ordered=True)
 
     def _own(self, log_p: Tensor, above: Tensor) -> Tensor:
         """Columns of fewer classes than the most end at their own last threshold."""

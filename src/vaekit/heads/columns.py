@@ -83,8 +83,8 @@ class Column:
             raise InputError(f"{self}: give size, the number of classes or levels, {kind.least} or more")
         if self.size and not kind.least:
             raise InputError(f"{self}: a column of this kind has no size, so leave it out")
-        if self.min_scale < 0 or (self.min_scale and not kind.logs):
-            raise InputError(f"{self}: min_scale must be 0 or more, and only a gaussian or student column has one")
+        if not 0 <= self.min_scale < math.inf or (self.min_scale and not kind.logs):
+            raise InputError(f"{self}: min_scale must be finite, 0 or more, and only a gaussian or student column has one")
 
     @property
     def volume(self) -> tuple[float, float]:
@@ -119,18 +119,20 @@ def _sizes(columns: Sequence[Column]) -> tuple[int, ...]:
     return tuple(column.size for column in columns)
 
 
+def _floor(columns: Sequence[Column]) -> float | tuple[float, ...]:
+    """One for all columns, or one of each where they differ."""
+    floors = tuple(column.min_scale for column in columns)
+    return floors[0] if len(set(floors)) == 1 else floors
+
+
 def _alike(column: Column) -> object:
     """Columns of up to 2, 4, 8, ... classes: padded to the most of them, at most half is padding."""
     return (column.size - 1).bit_length()
 
 
 KINDS: dict[str, Kind] = {
-    "gaussian": Kind(
-        lambda c, sized: Gaussian(len(c), min_scale=c[0].min_scale), lambda c: c.min_scale, scales=True, logs=True, density=True
-    ),
-    "student": Kind(
-        lambda c, sized: StudentT(len(c), min_scale=c[0].min_scale), lambda c: c.min_scale, scales=True, logs=True, density=True
-    ),
+    "gaussian": Kind(lambda c, sized: Gaussian(len(c), min_scale=_floor(c)), scales=True, logs=True, density=True),
+    "student": Kind(lambda c, sized: StudentT(len(c), min_scale=_floor(c)), scales=True, logs=True, density=True),
     "continuous_bernoulli": Kind(lambda c, sized: ContinuousBernoulli(len(c)), scales=True, density=True),
     "discretised_logistic": Kind(lambda c, sized: DiscretisedLogistic(len(c), bins=c[0].size), lambda c: c.size, scales=True, least=2),
     "bernoulli": Kind(lambda c, sized: Bernoulli(len(c))),

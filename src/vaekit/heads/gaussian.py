@@ -13,6 +13,7 @@ quantisation step, does.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +26,32 @@ from vaekit.heads.core import Head
 __all__ = ["Gaussian", "GaussianFixed", "GaussianOptimal", "GaussianShared"]
 
 
-def floored(log_scale: Tensor, min_scale: float) -> Tensor:
-    """log sqrt(sigma^2 + min_scale^2): noise of size ``min_scale`` comes on top. Smooth, and no change at all for 0."""
+NOTHING = -1e30
+"""The log-variance of a floor of 0."""
+
+
+def floored(log_scale: Tensor, min_scale: float | Tensor) -> Tensor:
+    """log sqrt(sigma^2 + min_scale^2): noise of size ``min_scale`` comes on top. Smooth, and no change at all for 0. A tensor holds the
+    log-variances of the floors (`log_floors`)."""
+    if isinstance(min_scale, Tensor):
+        return 0.5 * torch.logaddexp(2 * log_scale, min_scale.to(log_scale.dtype).expand_as(log_scale))
     return log_scale if min_scale == 0 else 0.5 * torch.logaddexp(2 * log_scale, torch.full_like(log_scale, 2 * math.log(min_scale)))
+
+
+def log_floors(min_scale: float | tuple[float, ...]) -> Tensor | None:
+    """Log-variances of floors of each entry; None where they have one in common."""
+    if not isinstance(min_scale, tuple):
+        return None
+    return torch.tensor([2 * math.log(s) if s else NOTHING for s in min_scale], dtype=torch.float64)
+
+
+def check_floor(head: str, value: float | Sequence[float], shape: Sequence[int]) -> float | tuple[float, ...]:
+    """A floor of all entries, or one of each entry of a vector."""
+    if not isinstance(value, Sequence):
+        return check_scale(head, "min_scale", value, allow_zero=True)
+    if tuple(shape) != (len(value),):
+        raise InputError(f"{head}(min_scale=...): {len(value)} floors were given for an event of shape {tuple(shape)}; give one number")
+    return tuple(check_scale(head, "min_scale", one, allow_zero=True) for one in value)
 
 
 def check_scale(head: str, name: str, value: float, allow_zero: bool = False) -> float:
@@ -45,21 +69,28 @@ class Gaussian(Head):
     Args:
         event_shape: shape of one example, an int for a vector.
         mean: maps the first half of h to the mean, entry by entry; None leaves it as it is.
-        min_scale: sigma^2 = exp(h) + min_scale^2.
+        min_scale: sigma^2 = exp(h) + min_scale^2; of a vector also one for each entry.
 
     >>> import torch
     >>> Gaussian(3)(torch.zeros(5, 6)).scale.shape
     torch.Size([5, 3])
     """
 
-    def __init__(self, event_shape: int | tuple[int, ...], *, mean: nn.Module | None = None, min_scale: float = 0.0) -> None:
+    log_floor: Tensor | None
+
+    def __init__(
+        self, event_shape: int | tuple[int, ...], *, mean: nn.Module | None = None, min_scale: float | Sequence[float] = 0.0
+    ) -> None:
         super().__init__(event_shape, parts=2)
         self.mean = nn.Identity() if mean is None else mean
-        self.min_scale = check_scale("Gaussian", "min_scale", min_scale, allow_zero=True)
+        self.min_scale = check_floor("Gaussian", min_scale, self.event_shape)
+        self._floor = 0.0 if isinstance(self.min_scale, tuple) else self.min_scale
+        self.register_buffer("log_floor", log_floors(self.min_scale), persistent=False)
 
     def distribution(self, h: Tensor) -> Distribution:
         loc, log_variance = self.split(h, 2)
-        return DiagGaussian(self.mean(loc), floored(0.5 * log_variance, self.min_scale), len(self.event_shape))
+        floor = self._floor if self.log_floor is None else self.log_floor
+        return DiagGaussian(self.mean(loc), floored(0.5 * log_variance, floor), len(self.event_shape))
 
 
 class GaussianFixed(Head):

@@ -16,7 +16,7 @@ class ColumnsInput(nn.Module):
     r"""Table rows and their masks, as `vaekit.models.with_mask` joins them, as numbers that any network can follow.
 
     Class numbers become one-hot columns, or learned vectors where a column has many classes; counts become log(1 + k); other columns stay
-    as they are. What is missing is 0 everywhere, and the mask follows as it came.
+    as they are. What is missing is 0 everywhere, as is a number that is no class of its column, and the mask follows as it came.
 
     Args:
         classes: number of classes of each of the D columns, 0 for one that holds no classes.
@@ -43,6 +43,7 @@ class ColumnsInput(nn.Module):
     value: Tensor
     large: Tensor
     first: Tensor
+    last: Tensor
 
     def __init__(self, classes: Sequence[int], *, counts: Sequence[int] = (), extra: int = 0, one_hot: int = 32, width: int = 16) -> None:
         super().__init__()
@@ -62,6 +63,7 @@ class ColumnsInput(nn.Module):
         self.register_buffer("large", torch.tensor(large, dtype=torch.long), persistent=False)
         sizes = torch.tensor([0] + [classes[d] for d in large]).cumsum(0)
         self.register_buffer("first", sizes[:-1], persistent=False)
+        self.register_buffer("last", sizes.diff() - 1, persistent=False)
         self.vectors = nn.Embedding(int(sizes[-1]), width) if large else None
         self.features = len(plain) + len(self.column) + len(large) * width + len(classes) + extra
 
@@ -82,8 +84,10 @@ class ColumnsInput(nn.Module):
             hot = x.index_select(-1, self.column) == self.value.to(x.dtype)
             found.append(hot.to(x.dtype) * m.index_select(-1, self.column))
         if self.vectors is not None:
-            rows = x.index_select(-1, self.large).long() + self.first
-            found.append((self.vectors(rows).to(x.dtype) * m.index_select(-1, self.large).unsqueeze(-1)).flatten(-2))
+            own = x.index_select(-1, self.large)
+            fits = own == own.floor().clamp(min=0).minimum(self.last.to(x.dtype))
+            vectors = self.vectors(torch.where(fits, own, torch.zeros_like(own)).long() + self.first)
+            found.append((vectors.to(x.dtype) * (m.index_select(-1, self.large) * fits).unsqueeze(-1)).flatten(-2))
         return torch.cat([*found, m, extra], -1)
 
 
