@@ -173,6 +173,27 @@ def test_values_beyond_float32_of_the_rest_are_refused_when_the_schema_is_made()
         column([0.0, 0.0, 0.0, -3585512791.0, -1.4214245325129966e-29], "heavy-tailed")
 
 
+@pytest.mark.parametrize(("dtype", "middle", "reach"), [("int64", 0, 2**62), ("uint64", 2**63, 2**62), ("int64", 2**61, 2**62 + 2**60)])
+def test_whole_numbers_of_all_64_bits_come_back_to_float32s_precision_of_their_range(dtype: str, middle: int, reach: int) -> None:
+    values = [middle + sign * reach * i // 20 for i in range(1, 21) for sign in (-1, 1)]
+    series = pd.Series(np.array(values, dtype=dtype))
+    found = column(series, "continuous")
+    back = found.decode(found.encode(series))
+    assert back.dtype == dtype and max(abs(int(a) - b) for a, b in zip(back, values, strict=True)) < reach * 2**-21
+    ends = [int(value) for value in found.plain_values([-np.inf, np.inf])]
+    assert ends == [int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)]
+
+
+def test_a_constant_text_with_holes_is_what_it_was() -> None:
+    frame = pd.DataFrame({"a": range(0, 90, 3), "b": pd.Series(["x", None, "x"] * 10, dtype="string")})
+    for dtype in ("string", "object"):
+        given = frame.assign(b=frame["b"].astype(dtype))
+        schema = Schema.infer(given)
+        assert schema.columns[1].kind == "constant" and schema.check(given) == ()
+        with pytest.raises(InputError, match="holds 'y' in row 2: it was 'x' in every row"):
+            schema.check(given.assign(b=given["b"].where(given.index != 2, "y")))
+
+
 def test_what_float32_cannot_tell_apart_is_said() -> None:
     times = pd.Series(pd.to_datetime("2000-01-01") + pd.to_timedelta(np.random.default_rng(0).integers(0, 10**9, 1000), "s"))
     found = column(times)

@@ -117,6 +117,7 @@ R = np.random.default_rng(0)
 N = 60
 A = R.normal(size=N)
 X = pd.DataFrame({"a": A, "b": R.poisson(3, N)})
+X4 = pd.DataFrame({"a": pd.Series([2**63 + i * i for i in range(N)], dtype=object), "b": A})
 LINES = [f"{a:.4f}" for a in A]
 GAP = [None if i == 5 else a for i, a in enumerate(A)]
 
@@ -188,6 +189,21 @@ AWKWARD: dict[str, Refused | Handled] = {
     ),
     "whole numbers beyond 64 bits in a file": Handled(
         text(csv([10**25 + int(i) for i in R.integers(0, 9**15, N)], LINES)), lambda f: "beyond 64 bits" in f.notes[0]
+    ),
+    "whole numbers with commas beyond 64 bits": Handled(
+        text(csv([f'"{9 * 10**21 + 977 * 10**9 * i:,}"' for i in range(N)], LINES)),
+        lambda f: column(f, "a").dtype == "float64" and "beyond 64 bits" in f.notes[1],
+    ),
+    "Python's whole numbers that 64 bits without a sign hold": Handled(
+        frame(a=pd.Series([2**63 + i * i for i in range(N)], dtype=object), b=A),
+        lambda f: column(f, "a").kind != "constant" and f.schema.decode(f.schema.encode(X4)[0])["a"].tolist() == X4["a"].tolist(),
+    ),
+    "Python's whole numbers beyond 64 bits": Refused(
+        frame(a=pd.Series([*range(1, N), 2**64], dtype=object), b=A),
+        'column "a" holds 18446744073709551616 in row 59, a whole number beyond 64 bits: .* as text, or as floats',
+    ),
+    "whole numbers of both signs, of 65 bits": Refused(
+        frame(a=pd.Series([-1, 2**63] * (N // 2), dtype=object), b=A), "in row 1 .and 29 more.*beyond 64 bits"
     ),
     "timezone-aware dates": Handled(
         frame(a=A, b=pd.date_range("2020-03-01", periods=N, freq="6h", tz="Europe/Berlin")),

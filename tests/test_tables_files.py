@@ -14,6 +14,7 @@ from PIL import Image
 
 from vaekit.data import arrays, tables
 from vaekit.data.tables import Pixels, Schema
+from vaekit.data.tables.read import read_noted
 from vaekit.errors import InputError
 
 pd = pytest.importorskip("pandas")
@@ -66,6 +67,16 @@ def test_separators_are_found(tmp_path: Path, separator: str, name: str) -> None
 )
 def test_commas_in_numbers(tmp_path: Path, text: str, values: list[float]) -> None:
     assert tables.read_table(write(tmp_path, text))["a"].tolist() == values
+
+
+@pytest.mark.parametrize("hole", [False, True])
+def test_whole_numbers_with_commas_do_not_pass_through_floats(tmp_path: Path, hole: bool) -> None:
+    values = [9_007_199_254_740_993, -9_223_372_036_854_775_808, 7]
+    path = write(tmp_path, 'a,b\n"+9,007,199,254,740,993",1\n"-9,223,372,036,854,775,808",2\n7,3\n' + (",4\n" if hole else ""))
+    found = tables.read_table(path)["a"]
+    assert found.dtype == ("Int64" if hole else "int64") and found.dropna().tolist() == values and len(found) == 3 + hole
+    frame, notes = read_noted(write(tmp_path, 'a,b\n"9,223,372,036,854,775,807,000",1\n7,3\n' + (",4\n" if hole else "")))
+    assert frame["a"].dtype == "float64" and frame["a"][0] == 9.223372036854775807e21 and "beyond 64 bits" in notes[-1]
 
 
 def test_missing_fields_may_be_said(tmp_path: Path) -> None:

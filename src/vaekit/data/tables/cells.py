@@ -174,13 +174,27 @@ def _of_objects(values: npt.NDArray[Any], name: Name) -> Cells:
     if sort == NUMBER:
         filled = np.where(missing, 0, values)
         whole = all(isinstance(value, int | np.integer) for value in filled)
-        if whole and max(map(abs, filled)) < 2**63:
-            return Cells(NUMBER, filled.astype(np.int64), missing, "object:whole")
+        if whole:
+            return _of_whole(filled, missing, name)
         return Cells(NUMBER, np.where(missing, np.nan, filled.astype(np.float64)), missing, "object:numbers")
     if sort == DATE:
         days = _holed(values, missing).astype("datetime64[D]")
         return Cells(DATE, days, missing, "object:days")
     raise InputError(f"{shown(name)} holds {sort} values, such as {present[0]!r}: {HINTS.get(sort, KNOWN)}")
+
+
+def _of_whole(values: npt.NDArray[Any], missing: npt.NDArray[np.bool_], name: Name) -> Cells:
+    """Python's whole numbers, 0 where they are missing: floats would make one of several."""
+    low, high = int(min(values)), int(max(values))
+    if low >= -(2**63) and high < 2**63:
+        return Cells(NUMBER, values.astype(np.int64), missing, "object:whole")
+    if low >= 0 and high < 2**64:
+        return Cells(NUMBER, values.astype(np.uint64), missing, "object:unsigned")
+    beyond = np.array([not -(2**63) <= int(value) < 2**63 for value in values], dtype=np.bool_)
+    raise InputError(
+        f"{shown(name)} holds {str(values[beyond][0])[:40]} in {first_row(beyond)}, a whole number beyond 64 bits: give them as text, or "
+        "as floats"
+    )
 
 
 def _absent(value: object) -> bool:

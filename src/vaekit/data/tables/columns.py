@@ -173,7 +173,8 @@ class Constant(Column):
             return cells.values != np.datetime64(
                 str(self.value)
             ), f"it was {self.value} in every row when the schema was made: infer it again"
-        differs = np.array([value != self.value for value in cells.values.tolist()], dtype=np.bool_)
+        pairs = zip(cells.values.tolist(), cells.missing.tolist(), strict=True)  # a missing cell may be pandas' NA, which equals nothing
+        differs = np.array([not gone and value != self.value for value, gone in pairs], dtype=np.bool_)
         return differs, f"it was {self.value!r} in every row when the schema was made: infer the schema again"
 
     def _dates(self) -> bool:

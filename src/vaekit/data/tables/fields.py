@@ -83,24 +83,31 @@ def _converted(pa: Any, pc: Any, present: Any, marked: Any, separator: str, said
         if pc.any(pc.match_substring_regex(present, LEADING)).as_py():
             said.append(f"{who}: whole numbers with leading zeros are codes, and are kept as text")
             return marked.to_pandas()
-        try:
-            numbers = pc.cast(pc.replace_substring_regex(marked, r"^\+", ""), pa.int64())
-        except pa.ArrowInvalid:  # beyond 64 bits
-            said.append(f"{who}: whole numbers beyond 64 bits are read as floats, to 16 digits")
-            return pc.cast(marked, pa.float64()).to_pandas()
-        return pandas().Series(pandas().array(numbers.to_pylist(), dtype="Int64")) if holes else numbers.to_pandas()
+        return _whole(pa, pc, marked, holes, said, who)
     if all_match(NUMBER):
         return pc.cast(pc.replace_substring_regex(marked, r"^\+", ""), pa.float64()).to_pandas()
     european = separator in (";", "\t")
     if all_match(THOUSANDS) and not (european and all_match(DECIMAL_COMMA)):
         said.append(f"{who}: a comma stands between thousands")
-        numbers = pc.cast(pc.replace_substring(marked, ",", ""), pa.float64()).to_pandas()
-        broken = pc.any(pc.match_substring(present, ".")).as_py()
-        return numbers if broken else numbers.astype("Int64") if holes else numbers.astype("int64")
+        plain = pc.replace_substring(marked, ",", "")
+        if not pc.any(pc.match_substring(present, ".")).as_py():
+            return _whole(pa, pc, plain, holes, said, who)
+        return pc.cast(pc.replace_substring_regex(plain, r"^\+", ""), pa.float64()).to_pandas()
     if all_match(DECIMAL_COMMA):
         said.append(f"{who}: the comma is the decimal one")
         return pc.cast(pc.replace_substring(pc.replace_substring(marked, ".", ""), ",", "."), pa.float64()).to_pandas()
     return None
+
+
+def _whole(pa: Any, pc: Any, marked: Any, holes: bool, said: list[str], who: str) -> Any:
+    """Whole numbers in digits as int64, Int64 where some are missing; as floats, with a note, where 64 bits do not hold them."""
+    digits = pc.replace_substring_regex(marked, r"^\+", "")
+    try:
+        numbers = pc.cast(digits, pa.int64())
+    except pa.ArrowInvalid:  # beyond 64 bits
+        said.append(f"{who}: whole numbers beyond 64 bits are read as floats, to 16 digits")
+        return pc.cast(digits, pa.float64()).to_pandas()
+    return pandas().Series(pandas().array(numbers.to_pylist(), dtype="Int64")) if holes else numbers.to_pandas()
 
 
 def _dates(pc: Any, present: Any, marked: Any, name: str, path: Path, start: int) -> Any:
