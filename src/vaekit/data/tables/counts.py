@@ -153,16 +153,18 @@ def read_sparse_npz(path: Path, found: Mapping[str, Any]) -> tuple[Any, tuple[st
 
     if not all(part in found for part in PARTS):
         return None
-    form = found["format"].item() if "format" in found else b"csr"
-    form = form.decode() if isinstance(form, bytes) else form
+    form = found["format"].tolist() if "format" in found else b"csr"
+    form = form.decode("latin-1") if isinstance(form, bytes) else form
     if form not in ("csr", "csc"):
         raise InputError(f"{path} holds a sparse matrix of format {form}: save it with scipy.sparse.save_npz(path, matrix.tocsr())")
-    shape = tuple(int(size) for size in found["shape"])
     try:
+        shape = tuple(int(size) for size in found["shape"])
+        if len(shape) != 2 or min(shape) < 0:
+            raise ValueError(f"its shape is {list(shape)}, and not [N, D]")
         make = csr_array if form == "csr" else csc_array
         matrix = make((found["data"], found["indices"].astype(np.int64), found["indptr"].astype(np.int64)), shape=shape)
         matrix.check_format(full_check=True)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise InputError(f"{path} holds a damaged sparse matrix ({' '.join(str(error).split())}): write it again") from error
     key = next((key for key in ("genes", "names") if key in found and len(found[key]) == shape[1]), None)
     return matrix, tuple(map(str, found[key].tolist())) if key else ()
