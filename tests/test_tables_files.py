@@ -79,6 +79,21 @@ def test_whole_numbers_with_commas_do_not_pass_through_floats(tmp_path: Path, ho
     assert frame["a"].dtype == "float64" and frame["a"][0] == 9.223372036854775807e21 and "beyond 64 bits" in notes[-1]
 
 
+@pytest.mark.parametrize("zone", ["", "Z"])
+def test_dates_beyond_those_of_nanoseconds(tmp_path: Path, zone: str) -> None:
+    clock = f"T10:00:00{zone}" if zone else ""
+    days = ["1500-01-02", "9999-12-31", "2020-01-01"]
+    found = tables.read_table(write(tmp_path, "a,b\n" + "".join(f"{day}{clock},1\n" for day in days) + ",2\n"))["a"]
+    assert found.dt.strftime("%Y-%m-%d").tolist()[:3] == days and found.isna().tolist() == [False, False, False, True]
+    assert (str(found.dtype).endswith("UTC]"), found.dt.hour.tolist()[0]) == (bool(zone), 10 if zone else 0)
+    schema = Schema.infer(pd.DataFrame({"a": found, "b": range(0, 8, 2)}))
+    assert schema.decode(schema.encode(pd.DataFrame({"a": found, "b": range(0, 8, 2)}))[0])["a"].dtype == found.dtype
+    with pytest.raises(InputError, match='"2020-02-31" in line 3, which is no date'):
+        tables.read_table(write(tmp_path, "a,b\n9999-12-31,1\n2020-02-31,2\n"))
+    with pytest.raises(InputError, match="after 2262, and times finer than microseconds"):
+        tables.read_table(write(tmp_path, "a,b\n9999-12-31,1\n2020-01-31 10:00:00.123456789,2\n"))
+
+
 def test_missing_fields_may_be_said(tmp_path: Path) -> None:
     path = write(tmp_path, "a,b\n1,NA\n-99,DE\n3,NA\n")
     frame = tables.read_table(path, missing=["-99"])

@@ -28,6 +28,7 @@ HINTS = {
     "period": "convert it with .dt.to_timestamp()",
     "interval": "name the intervals, with .astype(str)",
     "complex": "give its real and imaginary parts as two columns",
+    "datetime64": "convert it with .astype('datetime64[ns]')",
     "timestamp": "convert it with .astype('datetime64[ns]')",
     "Decimal": "convert it with .astype(float)",
     "datetime": "convert it with pandas.to_datetime",
@@ -116,10 +117,21 @@ def _of_array(values: npt.NDArray[Any], name: Name, dtype: str) -> Cells:
         wide = values.astype(np.float64)
         return Cells(NUMBER, wide, np.isnan(wide), dtype)
     if kind == "M":
-        return Cells(DATE, values, np.isnat(values), dtype)
+        return _of_dates(values, name)
     if kind in "OU":
         return _of_objects(values.astype(object), name)
     raise _unknown(name, dtype)
+
+
+def _of_dates(values: npt.NDArray[Any], name: Name) -> Cells:
+    """Months and years become their first day, and steps of several of a unit single ones."""
+    unit, many = np.datetime_data(values.dtype)
+    if unit in ("ps", "fs", "as"):
+        raise _unknown(name, str(values.dtype))
+    coarse = unit in ("Y", "M", "W", "generic")
+    if many != 1 or coarse or not values.dtype.isnative:
+        values = values.astype("datetime64[D]" if coarse else f"datetime64[{unit}]")
+    return Cells(DATE, values, np.isnat(values), str(values.dtype))
 
 
 def _of_series(series: Any, name: Name) -> Cells:

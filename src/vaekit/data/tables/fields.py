@@ -52,7 +52,7 @@ def column_from(fields: Any, name: str, path: Path, *, start: int, separator: st
     said: list[str] = []
     found = _converted(pa, pc, present, marked, separator, said, shown(name))
     if found is None:
-        found = _dates(pc, present, marked, name, path, start)
+        found = _dates(pa, pc, present, marked, name, path, start)
     if found is None:
         _refuse_mixed(pc, present, marked, name, path, start)
         used = sorted(set(pc.unique(text.filter(absent)).to_pylist()) - {""})
@@ -110,7 +110,7 @@ def _whole(pa: Any, pc: Any, marked: Any, holes: bool, said: list[str], who: str
     return pandas().Series(pandas().array(numbers.to_pylist(), dtype="Int64")) if holes else numbers.to_pandas()
 
 
-def _dates(pc: Any, present: Any, marked: Any, name: str, path: Path, start: int) -> Any:
+def _dates(pa: Any, pc: Any, present: Any, marked: Any, name: str, path: Path, start: int) -> Any:
     """Dates as ISO 8601 writes them, in UTC where they name their zone; None where some field is none."""
     if not pc.all(pc.match_substring_regex(present, DATES)).as_py():
         return None
@@ -122,9 +122,22 @@ def _dates(pc: Any, present: Any, marked: Any, name: str, path: Path, start: int
     stamps = pd.to_datetime(marked.to_pandas(), format="ISO8601", utc=some, errors="coerce")
     wrong = stamps.isna().to_numpy() & marked.is_valid().to_numpy(zero_copy_only=False)
     if wrong.any():
-        row = int(wrong.argmax())
+        kind = pa.timestamp("us", "UTC" if some else None)  # nanoseconds end in 1677 and 2262
+        if (wide := _cast(pa, pc, marked, kind)) is not None:
+            return wide.to_pandas()
+        row = next((int(row) for row in wrong.nonzero()[0] if _cast(pa, pc, marked.slice(row, 1), kind) is None), None)
+        if row is None:
+            raise InputError(f"{shown(name)} of {path} has dates before 1677 or after 2262, and times finer than microseconds: round these")
         raise InputError(f'{shown(name)} of {path} holds "{marked[row].as_py()}" in line {row + start}, which is no date: correct it')
     return stamps
+
+
+def _cast(pa: Any, pc: Any, fields: Any, kind: Any) -> Any:
+    """Fields as another type; None where some field is none."""
+    try:
+        return pc.cast(fields, kind)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _refuse_mixed(pc: Any, present: Any, marked: Any, name: str, path: Path, start: int) -> None:
