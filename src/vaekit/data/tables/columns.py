@@ -18,7 +18,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 import numpy.typing as npt
 
-from vaekit.data.tables.cells import Cells, Name, Value, cells_of, first_row, series_of, shown, unit_of
+from vaekit.data.tables.back import series_of
+from vaekit.data.tables.cells import Cells, Name, Value, cells_of, first_row, shown, unit_of
 from vaekit.errors import InputError
 
 __all__ = ["Column", "Constant", "Floats", "every"]

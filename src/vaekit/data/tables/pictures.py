@@ -28,7 +28,7 @@ def read_images(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64
     """Images uint8 ``[N, C, H, W]``, in the order of their names; their labels ``[N]`` and the names of these, where all of them lie
     in two or more folders side by side, one a class; and what there is to say of them.
 
-    Grey where all are, else in colour. Transparency is left out.
+    Grey where all are, else in colour. Transparency is left out, and of several frames or pages all but the first.
 
     Raises:
         InputError: no images, one that cannot be read, or is of another size than the first, or has more than 8 bits a channel; the file is
@@ -102,7 +102,6 @@ def _pixels(data: bytes, name: str) -> tuple[npt.NDArray[np.uint8], bool, int]:
             deep = _deep(data, opened)
             # a camera's JPEG holds a preview besides, which is no frame
             frames = 1 if opened.format in ("JPEG", "MPO") else int(getattr(opened, "n_frames", 1))  # formats of one image do without it
-            opened.seek(0)
             opened.load()
             image = ImageOps.exif_transpose(opened)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
