@@ -106,6 +106,44 @@ def test_the_overdispersion_is_the_one_that_made_the_counts() -> None:
     assert float(because.partition("overdispersion ")[2].partition(";")[0]) == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.parametrize("form", [csr_array, csc_array, coo_array])
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "bool"])
+def test_what_is_found_does_not_depend_on_how_a_matrix_is_stored(form: type, dtype: str) -> None:
+    """Zeros that are stored and counts in parts, which in uint8 and bool wrap or saturate when they are summed."""
+    counts = made("NegativeBinomial", 1).toarray()
+    parts = (counts > 0).astype(np.int64) if dtype == "bool" else np.minimum(counts, 200)
+    row, column = (grid.ravel() for grid in np.indices(parts.shape))
+    entries = (np.tile(parts.ravel(), 2), (np.tile(row, 2), np.tile(column, 2)))
+    stored = coo_array((entries[0].astype(dtype), entries[1]), shape=parts.shape)
+    matrix = stored
+    if form is not coo_array:  # tocsr() would sum them
+        whole = form((np.arange(parts.size) + 1).reshape(parts.shape))
+        indptr, indices = 2 * whole.indptr, np.repeat(whole.indices, 2)
+        matrix = form((np.repeat(parts.ravel()[whole.data - 1], 2).astype(dtype), indices, indptr), shape=parts.shape)
+    assert matrix.nnz == 2 * parts.size
+    found, dense = Counts.infer(matrix), Counts.infer(csr_array(2 * parts))
+    assert (found.likelihood, found.because) == (dense.likelihood, dense.because)
+    assert torch.equal(SparseRows.of(matrix).read(torch.arange(300)), torch.from_numpy(2 * parts).float())
+    assert matrix.nnz == 2 * parts.size  # the caller's stays
+
+
+def test_halves_that_are_stored_twice_are_a_count() -> None:
+    matrix = csr_array((np.array([0.5, 0.5, 3.0]), np.array([1, 1, 0]), np.array([0, 2, 3])), shape=(2, 2))
+    assert "row totals 1 to 3" in Counts.infer(matrix).because
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("int64", 2**24 + 1), ("uint64", 2**50 + 1), ("float64", 2.0**24 + 1)])
+def test_counts_that_float32_rounds_are_refused_with_their_place(dtype: str, value: float) -> None:
+    matrix = csr_array(np.array([[0, 3, 1], [5, 0, value], [1, 1, 2**24]], dtype=dtype))
+    with pytest.raises(InputError, match=f"holds {int(value)} in row 1, column 2.*16777216"):
+        Counts.infer(matrix)
+    if dtype != "float64":
+        with pytest.raises(InputError, match=f"holds {int(value)} in row 1, column 2"):
+            SparseRows.of(matrix)
+    with pytest.raises(InputError, match=r"holds 9\.2\d*e\+18 in row 0, column 0"):  # would be negative in int64
+        SparseRows.of(csr_array(np.array([[2**63 + 2**40]], dtype=np.uint64)))
+
+
 def test_new_counts_are_checked() -> None:
     names = ("A1", "B2", "C3")
     matrix = csr_array(np.random.default_rng(0).poisson(2.0, (40, 3)))

@@ -173,6 +173,27 @@ def test_values_beyond_float32_of_the_rest_are_refused_when_the_schema_is_made()
         column([0.0, 0.0, 0.0, -3585512791.0, -1.4214245325129966e-29], "heavy-tailed")
 
 
+@pytest.mark.parametrize(("dtype", "middle", "reach"), [("int64", 0, 2**62), ("uint64", 2**63, 2**62), ("int64", 2**61, 2**62 + 2**60)])
+def test_whole_numbers_of_all_64_bits_come_back_to_float32s_precision_of_their_range(dtype: str, middle: int, reach: int) -> None:
+    values = [middle + sign * reach * i // 20 for i in range(1, 21) for sign in (-1, 1)]
+    series = pd.Series(np.array(values, dtype=dtype))
+    found = column(series, "continuous")
+    back = found.decode(found.encode(series))
+    assert back.dtype == dtype and max(abs(int(a) - b) for a, b in zip(back, values, strict=True)) < reach * 2**-21
+    ends = [int(value) for value in found.plain_values([-np.inf, np.inf])]
+    assert ends == [int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)]
+
+
+def test_a_constant_text_with_holes_is_what_it_was() -> None:
+    frame = pd.DataFrame({"a": range(0, 90, 3), "b": pd.Series(["x", None, "x"] * 10, dtype="string")})
+    for dtype in ("string", "object"):
+        given = frame.assign(b=frame["b"].astype(dtype))
+        schema = Schema.infer(given)
+        assert schema.columns[1].kind == "constant" and schema.check(given) == ()
+        with pytest.raises(InputError, match="holds 'y' in row 2: it was 'x' in every row"):
+            schema.check(given.assign(b=given["b"].where(given.index != 2, "y")))
+
+
 def test_what_float32_cannot_tell_apart_is_said() -> None:
     times = pd.Series(pd.to_datetime("2000-01-01") + pd.to_timedelta(np.random.default_rng(0).integers(0, 10**9, 1000), "s"))
     found = column(times)
@@ -396,6 +417,58 @@ def test_a_schema_is_json_and_back() -> None:
             tables.described(stored | change)
 
 
+def test_levels_that_numpy_holds_are_stored_as_json() -> None:
+    frame = pd.DataFrame({"a": [0, 1, 2] * 20, "b": ["x", "y", "z"] * 20})
+    for levels in (np.array([2, 0, 1]), [np.int64(2), np.int8(0), 1], pd.Series([2, 0, 1])):
+        schema = Schema.infer(frame, overrides={"a": levels, "b": np.array(["z", "x", "y"])})
+        assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+        assert schema.columns[0].categories == (2, 0, 1) and schema.columns[1].categories == ("z", "x", "y")
+
+
+@pytest.mark.parametrize(
+    ("place", "changed", "message"),
+    [
+        (0, {"loc": "x"}, "loc of column \"height\" is 'x'"),
+        (0, {"scale": 0}, "scale of column \"height\" is '0'"),
+        (0, {"scale": -1.0}, "scale of column"),
+        (0, {"loc": float("nan")}, "loc of column"),
+        (0, {"scale": None}, "scale of column"),
+        (0, {"missing": True}, "missing of column"),
+        (0, {"dtype": 3}, "dtype of column"),
+        (0, {"name": [1]}, "name of column"),
+        (0, {"whole": "no"}, "whole of column"),
+        (3, {"categories": []}, "categories of column"),
+        (4, {"categories": "abc"}, "categories of column"),
+        (4, {"categories": [[1], [2]]}, "categories of column"),
+        (6, {"resolution": "fortnight"}, "resolution of column"),
+        (7, {"value": [1]}, "value of column"),
+        (0, {"besides": 1}, "is damaged .TypeError"),
+    ],
+)
+def test_a_stored_schema_with_something_wrong_in_it_is_refused_in_a_line(place: int, changed: dict[str, Any], message: str) -> None:
+    stored = json.loads(json.dumps(Schema.infer(table()).to_json()))
+    stored["columns"][place].update(changed)
+    with pytest.raises(InputError, match=message) as caught:
+        Schema.from_json(stored)
+    assert "\n" not in str(caught.value) and "restore it, or train again" in str(caught.value)
+    for columns in ("x", 3, [3], ["ab"], None):
+        with pytest.raises(InputError, match="is damaged"):
+            Schema.from_json({**stored, "columns": columns})
+
+
+@pytest.mark.parametrize("unit", ["Y", "M", "W", "D", "h", "25s", ">s"])
+def test_dates_of_every_unit_of_numpy_come_back(unit: str) -> None:
+    dates = np.arange(0, 90, 3).astype("datetime64[s]" if unit == ">s" else f"datetime64[{unit}]")
+    given = dates.astype(">M8[s]") if unit == ">s" else dates
+    found, fixed = Schema.infer(np.stack([given, given[:1].repeat(30)], axis=1)).columns
+    assert (found.kind, fixed.kind) == ("date", "constant")
+    back = found.decode(found.encode(given)).to_numpy()
+    assert (back.astype(dates.dtype) == dates).all() and (found.encode(dates) == found.encode(given)).all()
+    assert (fixed.decode(np.zeros(2)).to_numpy().astype(dates.dtype) == dates[0]).all()
+    with pytest.raises(InputError, match=r"datetime64\[ps\].*astype\('datetime64\[ns\]'\)"):
+        Schema.infer(np.arange(20).reshape(10, 2).astype("datetime64[ps]"))
+
+
 def test_describe_names_every_column_and_why() -> None:
     text = Schema.infer(table()).describe().splitlines()
     assert len(text) == 10 and text[0].split() == ["column", "kind", "likelihood", "missing", "because"]
@@ -495,6 +568,10 @@ def test_the_users_word_on_kinds() -> None:
         ({"t": "continuous"}, "needs numbers, and holds texts"),
         ({"t": ["a", "b"]}, "holds 'c'"),
         ({"t": ["a", "a", "b", "c"]}, "each once"),
+        ({"x": [1.0, np.nan]}, "is given the level nan: give levels that are"),
+        ({"t": ["a", "b", "c", "d", None]}, "is given the level None: give levels that are"),
+        ({"t": ["a", ["b"]]}, r"is given the level \['b'\]: give levels"),
+        ({"x": pd.date_range("2020-01-01", periods=3)}, "is given the level Timestamp"),
         ({"x": "constant"}, "no kind of column"),
     ],
 )

@@ -58,6 +58,98 @@ def image(size: tuple[int, int] = (4, 3), mode: str = "L") -> bytes:
     return out.getvalue()
 
 
+def deep_png(colour: int) -> bytes:
+    """A PNG of 16 bits a channel, 4 x 3, in colour (2) or with transparency besides (6), which Pillow does not write."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, held: bytes) -> bytes:
+        return struct.pack(">I", len(held)) + kind + held + struct.pack(">I", zlib.crc32(kind + held))
+
+    lines = b"".join(b"\0" + R16.bytes(4 * (3 if colour == 2 else 4) * 2) for _ in range(3))
+    header = struct.pack(">IIBBBBB", 4, 3, 16, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def deep_tiff() -> bytes:
+    """A TIFF of 16 bits a channel, 1 x 1 in colour."""
+    import struct
+
+    tags = [
+        (256, 3, 1, 1),
+        (257, 3, 1, 1),
+        (258, 3, 3, 122),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 128),
+        (277, 3, 1, 3),
+        (278, 3, 1, 1),
+    ]
+    tags.append((279, 4, 1, 6))
+    fields = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return (struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + fields + bytes(4)).ljust(122, b"\0") + struct.pack(
+        "<6H", 16, 16, 16, 1, 500, 65535
+    )
+
+
+def several(form: str) -> bytes:
+    """An animation or a file of three pages."""
+    out = io.BytesIO()
+    pages = [Image.fromarray(np.full((3, 4), shade, dtype=np.uint8)) for shade in (10, 90, 200)]
+    pages[0].save(out, form, save_all=True, append_images=pages[1:])
+    return out.getvalue()
+
+
+def bad_deflate(folder: Path) -> Path:
+    """A packed image whose first packed byte asks for a kind of block that there is not."""
+    path = folder / "images.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", image())
+    data = bytearray(path.read_bytes())
+    data[30 + len("a.png")] = 0xFF
+    path.write_bytes(data)
+    return path
+
+
+def bad_npz(folder: Path) -> Path:
+    np.savez_compressed(folder / "x.npz", x=np.zeros((30, 3)))
+    data = bytearray((folder / "x.npz").read_bytes())
+    data[30 + data[26] + 256 * data[27] + data[28] + 256 * data[29]] = 0xFF
+    (folder / "x.npz").write_bytes(data)
+    return folder / "x.npz"
+
+
+def bad_gzip(folder: Path) -> Path:
+    import gzip
+
+    data = bytearray(gzip.compress(b"a,b\n1,2\n", mtime=0))
+    data[10] = 0xFF
+    (folder / "t.csv.gz").write_bytes(data)
+    return folder / "t.csv.gz"
+
+
+def parts(**changed: Any) -> Source:
+    """The parts of a sparse matrix in an archive, some of them wrong."""
+    held = {"data": np.ones(2), "indices": np.array([0, 1]), "indptr": np.array([0, 1, 2]), "shape": np.array([2, 2])}
+
+    def write(folder: Path) -> Path:
+        np.savez(folder / "x.npz", **(held | changed))
+        return folder / "x.npz"
+
+    return write
+
+
+def files_of(**files: bytes) -> Source:
+    """Files whose endings are after the last underscore of their names."""
+
+    def write(folder: Path) -> Path:
+        for name, data in files.items():
+            (folder / name.replace("_", ".")).write_bytes(data)
+        return folder
+
+    return write
+
+
 def images(**files: bytes) -> Source:
     def write(folder: Path) -> Path:
         for name, data in files.items():
@@ -114,9 +206,11 @@ def mask(found: tables.Found) -> Any:
 
 
 R = np.random.default_rng(0)
+R16 = np.random.default_rng(16)
 N = 60
 A = R.normal(size=N)
 X = pd.DataFrame({"a": A, "b": R.poisson(3, N)})
+X4 = pd.DataFrame({"a": pd.Series([2**63 + i * i for i in range(N)], dtype=object), "b": A})
 LINES = [f"{a:.4f}" for a in A]
 GAP = [None if i == 5 else a for i, a in enumerate(A)]
 
@@ -189,6 +283,21 @@ AWKWARD: dict[str, Refused | Handled] = {
     "whole numbers beyond 64 bits in a file": Handled(
         text(csv([10**25 + int(i) for i in R.integers(0, 9**15, N)], LINES)), lambda f: "beyond 64 bits" in f.notes[0]
     ),
+    "whole numbers with commas beyond 64 bits": Handled(
+        text(csv([f'"{9 * 10**21 + 977 * 10**9 * i:,}"' for i in range(N)], LINES)),
+        lambda f: column(f, "a").dtype == "float64" and "beyond 64 bits" in f.notes[1],
+    ),
+    "Python's whole numbers that 64 bits without a sign hold": Handled(
+        frame(a=pd.Series([2**63 + i * i for i in range(N)], dtype=object), b=A),
+        lambda f: column(f, "a").kind != "constant" and f.schema.decode(f.schema.encode(X4)[0])["a"].tolist() == X4["a"].tolist(),
+    ),
+    "Python's whole numbers beyond 64 bits": Refused(
+        frame(a=pd.Series([*range(1, N), 2**64], dtype=object), b=A),
+        'column "a" holds 18446744073709551616 in row 59, a whole number beyond 64 bits: .* as text, or as floats',
+    ),
+    "whole numbers of both signs, of 65 bits": Refused(
+        frame(a=pd.Series([-1, 2**63] * (N // 2), dtype=object), b=A), "in row 1 .and 29 more.*beyond 64 bits"
+    ),
     "timezone-aware dates": Handled(
         frame(a=A, b=pd.date_range("2020-03-01", periods=N, freq="6h", tz="Europe/Berlin")),
         lambda f: column(f, "b").dtype.endswith("Europe/Berlin]"),
@@ -227,6 +336,28 @@ AWKWARD: dict[str, Refused | Handled] = {
     "unreadable image": Refused(images(a=image(), b=b"\x89PNG not so"), "b.png cannot be read as an image"),
     "an image that is cut short": Refused(images(a=image(), b=image()[:-30]), "b.png cannot be read as an image"),
     "16 bits a pixel": Refused(images(a=image(), b=image(mode="I;16")), "b.png has pixels of mode I;16"),
+    "16 bits a channel in colour": Refused(
+        images(a=image(mode="RGB"), b=deep_png(2)), "b.png has pixels of 16 bits a channel: save it with 8"
+    ),
+    "16 bits a channel in colour and transparent": Refused(images(b=deep_png(6)), "b.png has pixels of 16 bits a channel"),
+    "16 bits a channel in a TIFF": Refused(files_of(b_tif=deep_tiff()), "b.tif has pixels of 16 bits a channel"),
+    "16 bits a channel in a PPM": Refused(
+        files_of(b_ppm=b"P6\n# made by hand\n1 1 65535\n\1\2\3\4\5\6"), "b.ppm has pixels of up to 65535, more than 8 bits"
+    ),
+    "a PPM of 8 bits": Handled(
+        files_of(**{f"i{i}_ppm": b"P6 2 1\n255\n" + bytes([9 * i, 7, 1, 2, 3, 4]) for i in range(20)}), lambda f: f.data.shape == (3, 1, 2)
+    ),
+    "animations": Handled(
+        files_of(a_gif=several("GIF"), b_tif=several("TIFF"), c_png=several("PNG"), **{f"i{i}_png": image() for i in range(20)}),
+        lambda f: f.notes[0].startswith("3 files hold several frames or pages") and len(mask(f)) == 23,
+    ),
+    "a damaged member of a zip": Refused(bad_deflate, "images.zip is no whole zip archive"),
+    "a damaged .npz": Refused(bad_npz, "x.npz is no .npz file"),
+    "a damaged .csv.gz": Refused(bad_gzip, "cannot read .*t.csv.gz"),
+    "a sparse archive of several formats": Refused(parts(format=np.array(["csr", "csc"])), "sparse matrix of format .'csr', 'csc'."),
+    "a sparse archive of three axes": Refused(parts(shape=np.array([2, 2, 2])), r"damaged sparse matrix .its shape is \[2, 2, 2\]"),
+    "a sparse archive whose shape is one number": Refused(parts(shape=np.array(4)), "damaged sparse matrix"),
+    "a sparse archive whose shape is text": Refused(parts(shape=np.array(["a", "b"])), "damaged sparse matrix"),
     "grey among colours": Handled(
         images(**{f"i{i}": image(mode="RGB" if i % 2 else "L") for i in range(20)}),
         lambda f: f.data.shape == (3, 3, 4) and "10 of 20" in f.notes[0],
@@ -263,6 +394,16 @@ def test_awkward_inputs_are_handled_or_refused_in_a_line(what: str, tmp_path: Pa
     with pytest.raises(InputError, match=case.message) as caught:
         tables.inspect(source)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_a_member_of_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", image())
+        archive.writestr("b.png", bytes(5000))  # a dozen bytes of the archive
+    monkeypatch.setattr("vaekit.data.tables.pictures.LARGEST", 4999)
+    with pytest.raises(InputError, match=r"b.png is 5000 bytes unpacked, more than the 4999"):
+        tables.inspect(path)
 
 
 def test_a_million_categories_are_left_out_on_request_or_kept_when_they_are_said_to_be() -> None:

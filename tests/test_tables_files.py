@@ -14,6 +14,7 @@ from PIL import Image
 
 from vaekit.data import arrays, tables
 from vaekit.data.tables import Pixels, Schema
+from vaekit.data.tables.read import read_noted
 from vaekit.errors import InputError
 
 pd = pytest.importorskip("pandas")
@@ -62,10 +63,78 @@ def test_separators_are_found(tmp_path: Path, separator: str, name: str) -> None
         ('a,b\n"1,5",1\n"-2,75",2\n7,3\n', [1.5, -2.75, 7.0]),
         ("a;b\n1,5;1\n1.234,75;2\n7;3\n", [1.5, 1234.75, 7.0]),
         ("a;b\n1,234;1\n2,345;2\n7,100;3\n", [1.234, 2.345, 7.1]),
+        ("a;b\n9.007.199.254.740.993;1,5\n1.234;2\n7;3\n", [9007199254740993, 1234, 7]),
+        ("a;b\n1.234;1,5\n2.5;2\n0.125;3\n", [1.234, 2.5, 0.125]),  # 2.5 is no number with points between thousands
+        ("a;b\n1.234;15\n2.345;2\n7.100;3\n", [1.234, 2.345, 7.1]),  # no decimal commas
+        ("a;b\nNA;1,5\n;2\n7;3\n.;4\n", [pd.NA, pd.NA, 7, pd.NA]),
     ],
 )
 def test_commas_in_numbers(tmp_path: Path, text: str, values: list[float]) -> None:
     assert tables.read_table(write(tmp_path, text))["a"].tolist() == values
+
+
+@pytest.mark.parametrize("hole", [False, True])
+def test_whole_numbers_with_commas_do_not_pass_through_floats(tmp_path: Path, hole: bool) -> None:
+    values = [9_007_199_254_740_993, -9_223_372_036_854_775_808, 7]
+    path = write(tmp_path, 'a,b\n"+9,007,199,254,740,993",1\n"-9,223,372,036,854,775,808",2\n7,3\n' + (",4\n" if hole else ""))
+    found = tables.read_table(path)["a"]
+    assert found.dtype == ("Int64" if hole else "int64") and found.dropna().tolist() == values and len(found) == 3 + hole
+    frame, notes = read_noted(write(tmp_path, 'a,b\n"9,223,372,036,854,775,807,000",1\n7,3\n' + (",4\n" if hole else "")))
+    assert frame["a"].dtype == "float64" and frame["a"][0] == 9.223372036854775807e21 and "beyond 64 bits" in notes[-1]
+
+
+@pytest.mark.parametrize("zone", ["", "Z"])
+def test_dates_beyond_those_of_nanoseconds(tmp_path: Path, zone: str) -> None:
+    clock = f"T10:00:00{zone}" if zone else ""
+    days = ["1500-01-02", "9999-12-31", "2020-01-01"]
+    found = tables.read_table(write(tmp_path, "a,b\n" + "".join(f"{day}{clock},1\n" for day in days) + ",2\n"))["a"]
+    assert found.dt.strftime("%Y-%m-%d").tolist()[:3] == days and found.isna().tolist() == [False, False, False, True]
+    assert (str(found.dtype).endswith("UTC]"), found.dt.hour.tolist()[0]) == (bool(zone), 10 if zone else 0)
+    schema = Schema.infer(pd.DataFrame({"a": found, "b": range(0, 8, 2)}))
+    assert schema.decode(schema.encode(pd.DataFrame({"a": found, "b": range(0, 8, 2)}))[0])["a"].dtype == found.dtype
+    with pytest.raises(InputError, match='"2020-02-31" in line 3, which is no date'):
+        tables.read_table(write(tmp_path, "a,b\n9999-12-31,1\n2020-02-31,2\n"))
+    with pytest.raises(InputError, match="after 2262, and times finer than microseconds"):
+        tables.read_table(write(tmp_path, "a,b\n9999-12-31,1\n2020-01-31 10:00:00.123456789,2\n"))
+
+
+def test_points_that_may_stand_between_thousands_are_refused_beside_decimal_commas(tmp_path: Path) -> None:
+    for rows in ("1.234;1,5\n7;2\n", "NA;3\n-23.456;1,5\n", "7;2,25\n.;2\n999.999;1\n"):
+        with pytest.raises(InputError, match=r'column "a" .* holds "-?[1-9.]+" beside columns with decimal commas') as caught:
+            tables.read_table(write(tmp_path, "a;b\n" + rows))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "line"),
+    [("a,b\n", 12), ("\n\na,b\n", 14), ("a,b\n\n\n1,x\n\n", 16), ('a,b\n1,"x\ny\n\nz"\n', 16), ("\r\na,b\r\n\r\n", 14), ('"a",b\n', 12)],
+)
+def test_mistakes_are_in_the_lines_that_are_named(tmp_path: Path, before: str, line: int) -> None:
+    text = before + "".join(f"{i},x\n" for i in range(10)) + "oops,y\n"
+    assert text.split("\n")[line - 1] == "oops,y"
+    with pytest.raises(InputError, match=f'"oops" in line {line}:'):
+        tables.read_table(write(tmp_path, text))
+    with pytest.raises(InputError, match=f'"2020-02-31" in line {line}, which is no date'):
+        tables.read_table(write(tmp_path, before.replace("1,", "2020-01-01,") + "2020-01-01,x\n" * 10 + "2020-02-31,x\n"))
+    with pytest.raises(InputError, match=f"the quote in line {line} is not closed"):
+        tables.read_table(write(tmp_path, before + "1,x\n" * 10 + '1,"x\n2,x\n'))
+
+
+def test_lines_of_a_file_of_one_column_count_the_empty_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match='"oops" in line 16:'):
+        tables.read_table(write(tmp_path, "\n\na\n" + "1\n\n" + "1\n" * 10 + "oops\n"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfa,b\n1,2\n")
+    for encoding in (None, "utf-8", "utf-8-sig"):
+        assert tables.read_table(tmp_path / "t.csv", encoding=encoding).columns.tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("separator", ["::", "", '"', "\n"])
+def test_a_separator_is_one_character(tmp_path: Path, separator: str) -> None:
+    with pytest.raises(InputError, match="separated by .*: give a separator of one character"):
+        tables.read_table(write(tmp_path, "a::b\n1::2\n"), separator=separator)
 
 
 def test_missing_fields_may_be_said(tmp_path: Path) -> None:

@@ -12,9 +12,32 @@ from vaekit.data.disk import plain
 from vaekit.data.stored import StoredRows
 from vaekit.errors import InputError
 
-__all__ = ["SparseRows"]
+__all__ = ["EXACT", "SparseRows", "canonical", "place_of"]
 
 LOOKED = 2**26  # dense values of a sample
+EXACT = 2**24  # whole numbers up to here are float32 numbers
+
+
+def canonical(matrix: Any) -> Any:
+    """A sparse matrix as CSR in float64, a copy: each entry once, in order, and none that is 0.
+
+    Entries that are there twice are summed, as scipy means them, after they have been widened: in uint8 the sum would wrap, of bool it
+    is none.
+
+    Raises:
+        InputError: entries that are no numbers.
+    """
+    if matrix.dtype.kind not in "biuf":
+        raise InputError(f"the matrix holds {matrix.dtype} values; give numbers")
+    csr = matrix.astype(np.float64, copy=True).tocsr()
+    csr.sum_duplicates()
+    csr.eliminate_zeros()
+    return csr
+
+
+def place_of(csr: Any, entry: int) -> tuple[int, int]:
+    """The row and the column of an entry of a CSR matrix."""
+    return int(np.searchsorted(csr.indptr, entry, side="right")) - 1, int(csr.indices[entry])
 
 
 class SparseRows(StoredRows):
@@ -46,10 +69,16 @@ class SparseRows(StoredRows):
         """The rows of a scipy sparse matrix or array, of any format.
 
         Raises:
-            InputError: entries that are not finite, or no numbers.
+            InputError: entries that are not finite, whole numbers that float32 rounds (the row and the column are named), or no numbers.
         """
-        csr = matrix.tocsr(copy=True)
-        csr.sum_duplicates()
+        csr = canonical(matrix)
+        if matrix.dtype.kind in "iu" and (np.abs(csr.data) > EXACT).any():
+            entry = int(np.argmax(np.abs(csr.data) > EXACT))
+            row, column = place_of(csr, entry)
+            raise InputError(
+                f"the sparse matrix holds {csr.data[entry]:.16g} in row {row}, column {column}, and whole numbers beyond {EXACT} are "
+                "not exact in float32: leave that column out, or give floats"
+            )
         values = plain(csr.data, "the sparse matrix", copy=True).to(torch.float32)
         if not bool(values.isfinite().all()):
             count = int((~values.isfinite()).sum())

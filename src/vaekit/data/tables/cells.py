@@ -1,7 +1,7 @@
-"""The cells of one column as a numpy array, whatever kind of array or Series they came in, and back to the dtype they came in.
+"""The cells of one column as a numpy array, whatever kind of array or Series they came in.
 
-This is the only place that knows of pandas' dtypes. What a column is of is one of four sorts: whole or broken **numbers**, **truths**,
-**texts**, and **dates** (datetime64, in UTC).
+This and `vaekit.data.tables.back` are the only places that know of pandas' dtypes. What a column is of is one of four sorts: whole or
+broken **numbers**, **truths**, **texts**, and **dates** (datetime64, in UTC).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vaekit.data.tables.needs import is_series, pandas
 from vaekit.errors import InputError
 
-__all__ = ["Cells", "Name", "Value", "cells_of", "first_row", "series_of", "shown", "unit_of"]
+__all__ = ["Cells", "Name", "Value", "cells_of", "first_row", "holed", "made", "shown", "unit_of"]
 
 Name = str | int
 Value = str | int | float | bool
@@ -28,6 +28,7 @@ HINTS = {
     "period": "convert it with .dt.to_timestamp()",
     "interval": "name the intervals, with .astype(str)",
     "complex": "give its real and imaginary parts as two columns",
+    "datetime64": "convert it with .astype('datetime64[ns]')",
     "timestamp": "convert it with .astype('datetime64[ns]')",
     "Decimal": "convert it with .astype(float)",
     "datetime": "convert it with pandas.to_datetime",
@@ -116,10 +117,21 @@ def _of_array(values: npt.NDArray[Any], name: Name, dtype: str) -> Cells:
         wide = values.astype(np.float64)
         return Cells(NUMBER, wide, np.isnan(wide), dtype)
     if kind == "M":
-        return Cells(DATE, values, np.isnat(values), dtype)
+        return _of_dates(values, name)
     if kind in "OU":
         return _of_objects(values.astype(object), name)
     raise _unknown(name, dtype)
+
+
+def _of_dates(values: npt.NDArray[Any], name: Name) -> Cells:
+    """Months and years become their first day, and steps of several of a unit single ones."""
+    unit, many = np.datetime_data(values.dtype)
+    if unit in ("ps", "fs", "as"):
+        raise _unknown(name, str(values.dtype))
+    coarse = unit in ("Y", "M", "W", "generic")
+    if many != 1 or coarse or not values.dtype.isnative:
+        values = values.astype("datetime64[D]" if coarse else f"datetime64[{unit}]")
+    return Cells(DATE, values, np.isnat(values), str(values.dtype))
 
 
 def _of_series(series: Any, name: Name) -> Cells:
@@ -174,13 +186,27 @@ def _of_objects(values: npt.NDArray[Any], name: Name) -> Cells:
     if sort == NUMBER:
         filled = np.where(missing, 0, values)
         whole = all(isinstance(value, int | np.integer) for value in filled)
-        if whole and max(map(abs, filled)) < 2**63:
-            return Cells(NUMBER, filled.astype(np.int64), missing, "object:whole")
+        if whole:
+            return _of_whole(filled, missing, name)
         return Cells(NUMBER, np.where(missing, np.nan, filled.astype(np.float64)), missing, "object:numbers")
     if sort == DATE:
-        days = _holed(values, missing).astype("datetime64[D]")
+        days = holed(values, missing).astype("datetime64[D]")
         return Cells(DATE, days, missing, "object:days")
     raise InputError(f"{shown(name)} holds {sort} values, such as {present[0]!r}: {HINTS.get(sort, KNOWN)}")
+
+
+def _of_whole(values: npt.NDArray[Any], missing: npt.NDArray[np.bool_], name: Name) -> Cells:
+    """Python's whole numbers, 0 where they are missing: floats would make one of several."""
+    low, high = int(min(values)), int(max(values))
+    if low >= -(2**63) and high < 2**63:
+        return Cells(NUMBER, values.astype(np.int64), missing, "object:whole")
+    if low >= 0 and high < 2**64:
+        return Cells(NUMBER, values.astype(np.uint64), missing, "object:unsigned")
+    beyond = np.array([not -(2**63) <= int(value) < 2**63 for value in values], dtype=np.bool_)
+    raise InputError(
+        f"{shown(name)} holds {str(values[beyond][0])[:40]} in {first_row(beyond)}, a whole number beyond 64 bits: give them as text, or "
+        "as floats"
+    )
 
 
 def _absent(value: object) -> bool:
@@ -216,14 +242,14 @@ def _spec(dtype: Any, name: Name) -> str:
     elif isinstance(dtype, pd.StringDtype):
         spec = spec if spec == "str" else f"string[{dtype.storage}]"
     try:
-        if _made(spec) == dtype:
+        if made(spec) == dtype:
             return spec
     except (TypeError, ValueError, NotImplementedError):
         pass
     raise _unknown(name, str(dtype))
 
 
-def _made(spec: str) -> Any:
+def made(spec: str) -> Any:
     """The dtype of a `_spec`."""
     pd = pandas()
     if spec == "ArrowDtype:string":
@@ -238,38 +264,7 @@ def _unknown(name: Name, dtype: str) -> InputError:
     return InputError(f"{shown(name)} is of dtype {dtype}, which no kind of column holds: {hint}")
 
 
-def series_of(
-    values: npt.NDArray[Any], missing: npt.NDArray[np.bool_], dtype: str, name: Name, categories: Any = (), ordered: bool = False
-) -> Any:
-    """A pandas Series ``[N]`` of this dtype; where a dtype of numpy has no mark for what is missing, of pandas' nullable one.
-
-    ``values`` are as `Cells` has them, of the type of the categories for a categorical.
-    """
-    pd = pandas("decoding")
-    if dtype.startswith("category["):
-        index = pd.Index(np.array(categories, dtype=object)).astype(_plain(dtype[len("category[") : -1]))
-        codes = pd.Index(np.array(categories, dtype=object)).get_indexer(values.astype(object))
-        return pd.Series(pd.Categorical.from_codes(np.where(missing, -1, codes), categories=index, ordered=ordered), name=name)
-    if dtype == "object:days":
-        return pd.Series(_holed(values.astype("datetime64[D]"), missing), dtype=object, name=name)
-    if dtype.startswith("object"):
-        return pd.Series(_holed(values, missing), dtype=object, name=name)
-    target = _made(dtype)
-    if dtype.startswith("datetime64"):
-        stamps = values.astype(f"datetime64[{unit_of(dtype)}]")
-        stamps[missing] = np.datetime64("NaT")
-        series = pd.Series(stamps, name=name)
-        return series if isinstance(target, np.dtype) else series.dt.tz_localize("UTC").astype(target)
-    if values.dtype.kind == "O" or not isinstance(target, np.dtype):
-        return pd.Series(pd.array(_holed(values, missing), dtype=target), name=name)
-    if missing.any() and target.kind in "biu":
-        nullable = "boolean" if target.kind == "b" else str(target).replace("int", "Int").replace("uI", "UI")
-        return pd.Series(pd.array(_holed(values, missing), dtype=nullable), name=name)
-    filled = np.where(missing, np.nan, values) if missing.any() else values
-    return pd.Series(filled.astype(target), name=name)
-
-
-def _holed(values: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+def holed(values: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
     """As Python objects, None where they are missing."""
     found = values.astype(object)
     found[missing] = None
@@ -283,7 +278,3 @@ def unit_of(dtype: str) -> str:
     ('us', 'D')
     """
     return "D" if dtype == "object:days" else dtype[len("datetime64[") : -1].partition(",")[0]
-
-
-def _plain(dtype: str) -> Any:
-    return object if dtype.startswith("object") else _made(dtype)

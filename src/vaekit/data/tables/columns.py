@@ -18,7 +18,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 import numpy.typing as npt
 
-from vaekit.data.tables.cells import Cells, Name, Value, cells_of, first_row, series_of, shown, unit_of
+from vaekit.data.tables.back import series_of
+from vaekit.data.tables.cells import Cells, Name, Value, cells_of, first_row, shown, unit_of
 from vaekit.errors import InputError
 
 __all__ = ["Column", "Constant", "Floats", "every"]
@@ -173,7 +174,8 @@ class Constant(Column):
             return cells.values != np.datetime64(
                 str(self.value)
             ), f"it was {self.value} in every row when the schema was made: infer it again"
-        differs = np.array([value != self.value for value in cells.values.tolist()], dtype=np.bool_)
+        pairs = zip(cells.values.tolist(), cells.missing.tolist(), strict=True)  # a missing cell may be pandas' NA, which equals nothing
+        differs = np.array([not gone and value != self.value for value, gone in pairs], dtype=np.bool_)
         return differs, f"it was {self.value!r} in every row when the schema was made: infer the schema again"
 
     def _dates(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vaekit.data.sparse import EXACT, canonical, place_of
 from vaekit.data.tables.needs import needed
 from vaekit.errors import InputError, nearest
 
@@ -46,7 +47,7 @@ class Counts:
         zeros beyond what that negative binomial has, by more than 2 percent, is zero inflation.
 
         Raises:
-            InputError: negative, broken or infinite entries; the row and the column are named.
+            InputError: negative, broken or infinite entries, or ones beyond 2^24, which float32 rounds; the row and the column are named.
         """
         csr = _whole(matrix, names)
         n, width = csr.shape
@@ -54,7 +55,7 @@ class Counts:
         mean = np.asarray(csr.sum(axis=0), dtype=np.float64).ravel() / n
         if not totals.any():
             raise InputError(f"all {n} x {width} counts are 0: there is nothing to model")
-        square = csr.astype(np.float64)
+        square = csr.copy()
         square.data **= 2
         variance = np.asarray(square.sum(axis=0)).ravel() / n - mean**2
         size = totals / totals.mean()
@@ -116,21 +117,23 @@ class Counts:
 
 
 def _whole(matrix: Any, names: tuple[str, ...]) -> Any:
-    """As CSR, if its entries are counts."""
-    csr = matrix.tocsr()
-    if not csr.shape[0] or not csr.shape[1]:
-        raise InputError(f"the matrix is empty: it has {csr.shape[0]} rows and {csr.shape[1]} columns")
-    if csr.data.dtype.kind not in "biuf":
-        raise InputError(f"the matrix holds {csr.data.dtype} values; give counts")
-    if csr.data.dtype.kind in "bu":
-        return csr.astype(np.int64)
+    """As CSR in float64 of entries that are there once and are not 0, if they are counts."""
+    if not matrix.shape[0] or not matrix.shape[1]:
+        raise InputError(f"the matrix is empty: it has {matrix.shape[0]} rows and {matrix.shape[1]} columns")
+    csr = canonical(matrix)
     with np.errstate(invalid="ignore"):
         wrong = (csr.data < 0) | (csr.data != np.rint(csr.data)) | ~np.isfinite(csr.data)
-    if not wrong.any():
+        beyond = csr.data > EXACT
+    if not wrong.any() and not beyond.any():
         return csr
-    entry = int(np.argmax(wrong))
-    row, column = int(np.searchsorted(csr.indptr, entry, side="right")) - 1, int(csr.indices[entry])
+    entry = int(np.argmax(wrong if wrong.any() else beyond))
+    row, column = place_of(csr, entry)
     named = f' ("{names[column]}")' if names else ""
+    if not wrong.any():
+        raise InputError(
+            f"the matrix holds {csr.data[entry]:.16g} in row {row}, column {column}{named}, and counts beyond {EXACT} are not exact in "
+            "float32: leave that column out"
+        )
     raise InputError(
         f"the matrix holds {csr.data[entry]:g} in row {row}, column {column}{named}, and {int(wrong.sum())} entries that are no counts: "
         "give the raw counts, not normalised, scaled or logarithmic ones"
@@ -150,16 +153,18 @@ def read_sparse_npz(path: Path, found: Mapping[str, Any]) -> tuple[Any, tuple[st
 
     if not all(part in found for part in PARTS):
         return None
-    form = found["format"].item() if "format" in found else b"csr"
-    form = form.decode() if isinstance(form, bytes) else form
+    form = found["format"].tolist() if "format" in found else b"csr"
+    form = form.decode("latin-1") if isinstance(form, bytes) else form
     if form not in ("csr", "csc"):
         raise InputError(f"{path} holds a sparse matrix of format {form}: save it with scipy.sparse.save_npz(path, matrix.tocsr())")
-    shape = tuple(int(size) for size in found["shape"])
     try:
+        shape = tuple(int(size) for size in found["shape"])
+        if len(shape) != 2 or min(shape) < 0:
+            raise ValueError(f"its shape is {list(shape)}, and not [N, D]")
         make = csr_array if form == "csr" else csc_array
         matrix = make((found["data"], found["indices"].astype(np.int64), found["indptr"].astype(np.int64)), shape=shape)
         matrix.check_format(full_check=True)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise InputError(f"{path} holds a damaged sparse matrix ({' '.join(str(error).split())}): write it again") from error
     key = next((key for key in ("genes", "names") if key in found and len(found[key]) == shape[1]), None)
     return matrix, tuple(map(str, found[key].tolist())) if key else ()

@@ -11,12 +11,13 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaekit.data.tables.fields import MISSING, column_from
+from vaekit.data.tables.fields import DECIMAL, MISSING, column_from, refuse_points
 from vaekit.data.tables.needs import needed, pandas
 from vaekit.errors import InputError
 
@@ -60,7 +61,7 @@ def contents(path: Path) -> bytes:
         data = path.read_bytes()
         if path.suffix == ".gz":
             data = gzip.decompress(data)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise InputError(f"cannot read {path}: {why.lower()}") from error
     if not data.strip():
@@ -78,16 +79,27 @@ def read_delimited(
     """
     pd = pandas(f"reading {path.name}")
     text, notes = _text(path, contents(path), encoding)
+    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+        raise InputError(
+            f"fields cannot be separated by {separator!r}: give a separator of one character, which is no quote and no line end"
+        )
     separator = separator or _separator(path, text)
     names, headed = _header(path, text, separator, notes)
     table = _fields(path, text, separator, names, headed)
     if not table.num_rows:
         raise InputError(f"{path} has a header and no rows")
-    start = 2 if headed else 1
-    found = {}
+
+    def place(row: int) -> str:
+        return _line(text, separator, row + headed, blank=len(names) == 1) or f"row {row + headed + 1}"
+
+    found, commas = {}, False
     for name in names:
-        found[name], said = column_from(table[name], name, path, start=start, separator=separator, missing=missing)
+        found[name], said = column_from(table[name], name, path, place=place, separator=separator, missing=missing)
+        commas = commas or any(one.endswith(DECIMAL) for one in said)
         notes += said
+    for name in names if commas else ():
+        if found[name].dtype.kind == "f":
+            refuse_points(table[name], name, path, missing)
     return pd.DataFrame(found), notes
 
 
@@ -97,7 +109,7 @@ def _text(path: Path, data: bytes, encoding: str | None) -> tuple[str, list[str]
             raise InputError(f"{path} is not text: by its first bytes it is {what}; give it the name that says so")
     if encoding is not None:
         try:
-            return data.decode(encoding), []
+            return data.decode(encoding).removeprefix("\ufeff"), []  # a byte order mark is no part of the first name
         except LookupError as error:
             raise InputError(f'"{encoding}" is no encoding: give utf-8, cp1252, latin-1 or another that Python knows') from error
         except UnicodeDecodeError as error:
@@ -167,6 +179,24 @@ def _header(path: Path, text: str, separator: str, notes: list[str]) -> tuple[li
     return names, True
 
 
+def _line(text: str, separator: str, row: int, *, blank: bool) -> str:
+    """The line in which a row (from 0, the header one of them) begins; nothing where the text cannot be divided as csv does it. Empty lines
+    are rows where they are fields without a value (``blank``)."""
+    start = text[: len(text) - len(text.lstrip("\r\n"))].count("\n")
+    reader = csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter=separator)
+    seen, before = 0, 0
+    try:
+        for fields in reader:
+            if fields or blank:
+                if seen == row:
+                    return f"line {start + before + 1}"
+                seen += 1
+            before = reader.line_num
+    except csv.Error:
+        pass
+    return ""
+
+
 def _numeric(field: str) -> bool:
     try:
         float(field.replace(",", "."))
@@ -180,6 +210,7 @@ def _fields(path: Path, text: str, separator: str, names: list[str], headed: boo
     pa = needed("pyarrow", f"reading {path.name}", package="pyarrow", extra="tables")
     reader = needed("pyarrow.csv", f"reading {path.name}", package="pyarrow", extra="tables")
     bad = _Row()
+    skipped = text[: len(text) - len(text.lstrip("\r\n"))].count("\n")
     text = text.strip("\r\n") + "\n" if len(names) > 1 else text.lstrip("\r\n")
     try:
         table = reader.read_csv(
@@ -196,6 +227,6 @@ def _fields(path: Path, text: str, separator: str, names: list[str], headed: boo
         raise InputError(f"{path} cannot be divided into columns: {why} ({hint}): correct that row, or give the separator") from error
     # a quote that is not closed takes all that follows into its field, to the end of the last line
     if text.count('"') % 2 and table.num_rows and str(table[names[-1]][-1]).endswith("\n"):
-        line = text.count("\n", 0, len(text) - len(str(table[names[-1]][-1]))) + 1
+        line = skipped + text.count("\n", 0, len(text) - len(str(table[names[-1]][-1]))) + 1
         raise InputError(f"{path} cannot be divided into columns: the quote in line {line} is not closed; close it, or double it")
     return table

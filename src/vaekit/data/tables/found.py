@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,7 +251,7 @@ def _numpy(path: Path) -> _Source:
     try:
         loaded = np.load(path, allow_pickle=False)
         found = {"x": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         with path.open("rb") as file:
             start = file.read(8)
         held = next((f"by its first bytes it is {what}" for mark, what in SIGNATURES.items() if start.startswith(mark)), "it is damaged")

@@ -117,7 +117,7 @@ def _numbers(name: Name, cells: Cells, values: npt.NDArray[Any], shared: dict[st
 def _asked(name: Name, cells: Cells, values: npt.NDArray[Any], kind: Kind, shared: dict[str, Any]) -> Column:
     """The column of a kind that the user says."""
     if not isinstance(kind, str):
-        given = tuple(kind)
+        given = _plain(name, kind)
         if len(given) < 2 or len(set(given)) < len(given):
             raise InputError(
                 f"{shown(name)} is given the levels {list(given)}: give at least two, each once, from the lowest to the highest"
@@ -148,6 +148,15 @@ def _asked(name: Name, cells: Cells, values: npt.NDArray[Any], kind: Kind, share
     if target == "positive":
         Positive(**shared).check(cells)
     return MAKERS[target](values, Choice(target, USER), shared)
+
+
+def _plain(name: Name, levels: Sequence[Value]) -> tuple[Value, ...]:
+    """Levels as Python's own values, which JSON holds."""
+    given = tuple(level.item() if isinstance(level, np.generic) else level for level in levels)
+    for level in given:
+        if not isinstance(level, str | int | float) or (isinstance(level, float) and not math.isfinite(level)):
+            raise InputError(f"{shown(name)} is given the level {level!r}: give levels that are text, finite numbers or booleans")
+    return given
 
 
 def _continuous(values: npt.NDArray[Any], choice: Choice, shared: dict[str, Any]) -> Column:

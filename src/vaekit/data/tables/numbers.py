@@ -14,6 +14,7 @@ from vaekit.data.tables.columns import Column, Floats, every
 __all__ = ["Continuous", "Count", "HeavyTailed", "Positive", "UnitInterval", "minus", "whole"]
 
 EXACT = 2**24  # whole numbers up to here are float32 numbers
+FAR = 2.0**66  # beyond the distance of any two whole numbers of 64 bits
 
 
 def minus(values: npt.NDArray[Any], loc: float) -> Floats:
@@ -31,16 +32,16 @@ def minus(values: npt.NDArray[Any], loc: float) -> Floats:
 def whole(u: Floats, loc: float, low: int, high: int) -> npt.NDArray[Any]:
     """loc + u rounded to whole numbers from low to high, without rounding a large loc with them."""
     base = int(loc)
-    steps = np.rint(np.nan_to_num(u + (loc - base), posinf=2e18, neginf=-2e18)).clip(-2e18, 2e18)
-    if abs(base) < 2**62 and high < 2**63:
+    steps = np.rint(np.nan_to_num(u + (loc - base), posinf=FAR, neginf=-FAR)).clip(-FAR, FAR)
+    if abs(base) < 2**62 and high < 2**63 and bool((np.abs(steps) < 2**62).all()):  # their sum is an int64
         return (steps.astype(np.int64) + base).clip(low, high)
     return np.array([min(max(base + int(step), low), high) for step in steps], dtype=np.uint64 if high >= 2**63 else np.int64)
 
 
 def limits(dtype: str) -> tuple[int, int] | None:
     """The least and the largest value of an integer dtype; None for another."""
-    if dtype == "object:whole":
-        return -(2**63), 2**63 - 1
+    if dtype in ("object:whole", "object:unsigned"):
+        return (-(2**63), 2**63 - 1) if dtype == "object:whole" else (0, 2**64 - 1)
     name = dtype.lower().removesuffix("[pyarrow]")
     try:
         found = np.iinfo(name)

@@ -21,8 +21,8 @@ def read_table(path: Path | str, *, encoding: str | None = None, separator: str 
     """A DataFrame of a ``.csv``, ``.tsv``, ``.txt`` (also ``.gz``) or ``.parquet`` file.
 
     Of text files: quoted fields may hold separators and line ends. Each column becomes whole numbers, numbers (1,234.5 and, beside
-    semicolons and tabs, 1.234,5 too), truths, dates (as ISO 8601 writes them), or text; whole numbers with leading zeros are codes and stay
-    text. White space around fields is left out.
+    semicolons and tabs, 1.234,5 too; whole ones exactly, up to 64 bits), truths, dates (as ISO 8601 writes them), or text; whole
+    numbers with leading zeros are codes and stay text. White space around fields is left out.
 
     Args:
         path: the file.
@@ -32,7 +32,7 @@ def read_table(path: Path | str, *, encoding: str | None = None, separator: str 
 
     Raises:
         InputError: no such file, another format than its name says, no rows, rows of different lengths, two columns of one name, mixed
-            encodings, numbers with texts among them; with the line, the column or the position.
+            encodings, numbers with texts among them, 1.234 beside decimal commas; with the line, the column or the position.
     """
     return read_noted(Path(path), encoding=encoding, separator=separator, missing=missing)[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vaekit.data.tables.cells import Name, cells_of, shown
 from vaekit.data.tables.columns import Column, Floats
+from vaekit.data.tables.dates import RESOLUTIONS
 from vaekit.data.tables.infer import Kind, column_of
 from vaekit.data.tables.kinds import KINDS
 from vaekit.data.tables.needs import is_frame, pandas
@@ -21,6 +23,7 @@ from vaekit.errors import InputError, nearest
 __all__ = ["FORMAT", "Schema", "columns_in"]
 
 FORMAT = 1
+CODED = ("binary", "categorical", "ordinal")
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,9 @@ class Schema:
             )
         try:
             return Schema(tuple(_restored(one) for one in stored["columns"]))
-        except (KeyError, TypeError, AttributeError) as error:
+        except InputError:  # says what is wrong itself
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"the schema is damaged ({type(error).__name__}: {error}): restore it, or train again") from error
 
     def _matched(self, data: Any) -> tuple[list[Any], list[Name]]:
@@ -236,4 +241,27 @@ def _restored(stored: Mapping[str, Any]) -> Column:
     if kind not in KINDS:
         raise InputError(f'the schema has a column of kind "{kind}"; {nearest(str(kind), KINDS)}')
     fields_of: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    return KINDS[kind](**fields_of)
+    column = KINDS[kind](**fields_of)
+    for field in fields(column):
+        value = getattr(column, field.name)
+        if not _right(field.name, field.default, value) or (kind in CODED and field.name == "categories" and not value):
+            raise InputError(
+                f"the schema is damaged: {field.name} of {shown(column.name)} is {str(value)[:40]!r}: restore it, or train again"
+            )
+    return column
+
+
+def _right(name: str, default: Any, value: Any) -> bool:
+    """Whether a field of a column may have this value, by the type of its default."""
+    if name == "name":
+        return isinstance(value, str | int) and not isinstance(value, bool)
+    if name == "value":
+        return value is None or isinstance(value, str | int | float)
+    if name == "resolution":
+        return value in tuple(RESOLUTIONS)
+    if name == "categories":
+        return isinstance(value, tuple) and all(isinstance(one, str | int | float) for one in value)
+    if isinstance(default, float):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return number and (name != "scale" or value > 0)
+    return isinstance(value, bool if isinstance(default, bool) else str)
