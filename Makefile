@@ -48,10 +48,10 @@ clean: ## remove what builds and caches left (keeps .venv and runs)
 	rm -rf build dist docs/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A virtual environment made by another tool may come without pip. Modules are compiled when they are first imported: most never are.
+# A virtual environment made by another tool may come without pip.
 define INSTALL
 "$(PY)" -m pip --version >/dev/null 2>&1 || "$(PY)" -m ensurepip
-"$(PY)" -m pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e
+"$(PY)" -m pip install --disable-pip-version-check -q -c constraints.txt -e
 endef
 
 # The stamps are older than what they depend on exactly when an install is due.

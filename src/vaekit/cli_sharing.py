@@ -48,7 +48,7 @@ def push_command(
     license: Annotated[str, typer.Option(help="Of the model: mit, apache-2.0, ...")] = "unknown",
     public: Annotated[bool, typer.Option("--public", help="Make a new repository for all to see.")] = False,
 ) -> None:
-    """Weights, run.json and a model card, in a folder or on the Hugging Face hub."""
+    """Give a run away: a folder, or a repository of the Hugging Face hub."""
     from vaekit import hub
 
     print(hub.push(run, where, license=license, public=public))
