@@ -48,7 +48,7 @@ def push_command(
     license: Annotated[str, typer.Option(help="Of the model: mit, apache-2.0, ...")] = "unknown",
     public: Annotated[bool, typer.Option("--public", help="Make a new repository for all to see.")] = False,
 ) -> None:
-    """Give a run away: a folder, or a repository of the Hugging Face hub."""
+    """Weights and a model card, to a folder or a hub."""
     from vaekit import hub
 
     print(hub.push(run, where, license=license, public=public))
