@@ -30,6 +30,12 @@ N, D = 70, 6
 quiet: Callable[..., Any] = partial(fit, progress=False)
 
 
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files as small as these would be read between the steps."""
+    monkeypatch.setattr("vaekit.data.ahead.WORTH", 0.0)
+
+
 def saved(folder: Path, x: np.ndarray, name: str = "x.npy") -> Path:
     np.save(folder / name, x)
     return folder / name

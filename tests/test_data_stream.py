@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from test_data_disk import D, N, Stopped, gaussian, grey, model, quiet, reading, same, settings
 from vaekit import Batch, NonFiniteError, Training
 from vaekit.data import DataSet, FileRows, Split, Stream, bernoulli
-from vaekit.data.ahead import Ahead
+from vaekit.data.ahead import Ahead, ahead_where_slow
 from vaekit.errors import InputError
 from vaekit.train import Interrupted
 from vaekit.train.feed import feeds_of
@@ -40,7 +40,7 @@ def as_fit(epoch: int) -> Iterator[Tensor]:
 @pytest.fixture(autouse=True)
 def threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loaders as fast as these would be run between the steps."""
-    monkeypatch.setattr(Stream, "WORTH", 0.0)
+    monkeypatch.setattr("vaekit.data.ahead.WORTH", 0.0)
 
 
 # --- ahead -------------------------------------------------------------------------------------------------------------------------------
@@ -83,6 +83,23 @@ def test_ahead_that_is_closed_does_no_more() -> None:
 
 
 # --- what is exact -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_only_slow_work_is_done_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(n: int) -> int:
+        time.sleep(0.06)
+        return n * n
+
+    monkeypatch.setattr("vaekit.data.ahead.WORTH", 0.05)
+    for work, threads in ((lambda n: n * n, 0), (slowly, 1)):
+        found = ahead_where_slow(work, range(8), depth=1)
+        first = [next(found) for _ in range(4)]
+        assert len(reading()) == threads
+        assert [*first, *found] == [n * n for n in range(8)] and not reading()
+        left = ahead_where_slow(work, range(8), depth=1)
+        _ = [next(left) for _ in range(4)]
+        left.close()
+        assert not reading()
 
 
 @pytest.mark.parametrize("ahead", [0, 2])
@@ -218,7 +235,7 @@ def test_only_a_slow_loader_is_run_in_a_thread(monkeypatch: pytest.MonkeyPatch) 
             time.sleep(seconds)
             yield batch
 
-    monkeypatch.setattr(Stream, "WORTH", 0.05)
+    monkeypatch.setattr("vaekit.data.ahead.WORTH", 0.05)
     for seconds, threads in ((0.0, 0), (0.06, 1)):
         found = Stream(lambda epoch, seconds=seconds: batches(seconds), ahead=1).epoch(0, 0)
         first = [next(found) for _ in range(5)]

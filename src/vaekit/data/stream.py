@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import count, islice
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaekit.data.ahead import Ahead
+from vaekit.data.ahead import Ahead, Pace
 from vaekit.data.core import DTYPES, Prepare, Split, to_float
 from vaekit.errors import InputError
 from vaekit.types import Batch
@@ -30,11 +29,11 @@ class Stream:
     `Batch`. Rows are as a `Split` holds them: bytes become x / 255. All batches have the same shape but for B, one dtype, and a mask all or
     none. ``Training.batch_size`` is the loader's business.
 
-    An epoch is one pass: the loader is run through, in a thread ``ahead`` batches ahead of the steps where it takes longer than `WORTH`
-    seconds for a batch (a faster one would lose more by the two threads' turns than the thread could gain). Noise comes from torch's global
-    generator, so nothing in that thread may draw from it. A loader may when it begins and for its first batch, as a DataLoader does that
-    shuffles: these are made between the steps, with the generator seeded by the run's seed and the epoch. One that draws for its second
-    batch too (augmentation without worker processes) is run between the steps to its end, with a state of its own.
+    An epoch is one pass: the loader is run through, in a thread ``ahead`` batches ahead of the steps where it is slow
+    (`vaekit.data.ahead.WORTH`). Noise comes from torch's global generator, so nothing in that thread may draw from it. A loader may when it
+    begins and for its first batch, as a DataLoader does that shuffles: these are made between the steps, with the generator seeded by the
+    run's seed and the epoch. One that draws for a batch after the first too (augmentation without worker processes) is run between the
+    steps to its end, with a state of its own.
 
     What is exact: the noise, the weights for the same batches, and a resumed run where the loader gives the same batches again in the
     same epoch: it begins at the epoch's start and passes over the batches that were done. That is so for a DataLoader that shuffles with
@@ -60,7 +59,6 @@ class Stream:
     """
 
     SHOWN = 1000
-    WORTH = 1e-3
 
     def __init__(
         self,
@@ -127,7 +125,7 @@ class Stream:
         def stored(item: tuple[int, Any]) -> Batch:
             return _brought(self._stored(item[1], item[0]), device)
 
-        recent: deque[float] = deque(maxlen=3)  # seconds; of the first batch, for which workers start, they do not count
+        pace = Pace()
         for number in count():
             if number == 1:
                 apart.moved = False  # it may draw when it begins; whoever draws for a later batch stays between the steps to the end
@@ -135,11 +133,10 @@ class Stream:
             given = apart(lambda: next(loader, END))
             if given is END:
                 return
-            last = perf_counter() - begun
+            if number > 0:  # for the first workers start
+                pace.took(perf_counter() - begun)
             yield stored((number, given))
-            if number > 0:
-                recent.append(last)
-            if len(recent) == 3 and min(recent) > self.WORTH and self.ahead > 0 and not apart.moved:
+            if pace.slow and self.ahead > 0 and not apart.moved:
                 break
         with closing(Ahead(stored, enumerate(loader, number + 1), depth=self.ahead)) as rest:
             yield from rest

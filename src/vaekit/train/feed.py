@@ -11,7 +11,7 @@ from itertools import chain, islice, pairwise
 import torch
 from torch import Tensor
 
-from vaekit.data.ahead import Ahead
+from vaekit.data.ahead import ahead_where_slow
 from vaekit.data.core import Prepare, Split
 from vaekit.data.stored import StoredRows
 from vaekit.data.stream import Stream
@@ -99,8 +99,7 @@ class SplitFeed(Feed):
             return
         # one after the other: a list of all takes half as much memory again as the order of millions of rows
         steps = (order[n : n + self.size] for n in range(0, len(order), self.size) for _ in range(self.repeat))
-        with closing(Ahead(self.shown.pick, islice(steps, start, None), depth=DEPTH)) as found:
-            yield from found
+        yield from ahead_where_slow(self.shown.pick, islice(steps, start, None), depth=DEPTH)
 
     def batch(self, rows: Rows) -> Batch:
         return self.shown.prepared(rows) if isinstance(rows, Batch) else self.shown.batch(rows)
