@@ -16,7 +16,7 @@ from vaekit.data.tables.codes import Binary, Categorical, Ordinal
 from vaekit.data.tables.columns import Column, Constant
 from vaekit.data.tables.counts import Counts
 from vaekit.data.tables.dates import Date
-from vaekit.data.tables.found import Description, Found, described, inspect, rows_of, what
+from vaekit.data.tables.found import Description, Found, described, frame_of, inspect, rows_of, what
 from vaekit.data.tables.infer import Kind
 from vaekit.data.tables.kinds import KINDS
 from vaekit.data.tables.known import Known, sized, with_sizes
@@ -29,6 +29,7 @@ __all__ = [
     "inspect",
     "Found",
     "described",
+    "frame_of",
     "rows_of",
     "what",
     "Known",

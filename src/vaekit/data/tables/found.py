@@ -22,14 +22,14 @@ from vaekit.data.tables.cells import Name
 from vaekit.data.tables.counts import Counts, read_h5ad, read_sparse_npz
 from vaekit.data.tables.delimited import SIGNATURES
 from vaekit.data.tables.infer import Kind
-from vaekit.data.tables.needs import is_frame
+from vaekit.data.tables.needs import is_frame, pandas
 from vaekit.data.tables.pictures import read_images
 from vaekit.data.tables.pixels import Pixels, in_channels
 from vaekit.data.tables.read import read_noted
 from vaekit.data.tables.schema import Schema
 from vaekit.errors import InputError
 
-__all__ = ["Description", "Found", "described", "inspect", "rows_of", "what"]
+__all__ = ["Description", "Found", "described", "frame_of", "inspect", "rows_of", "what"]
 
 ROWS, LABELS = ("x", "images", "data"), ("y", "label", "labels", "target")
 Description = Schema | Pixels | Counts
@@ -139,13 +139,14 @@ def inspect(
     return Found(divided(rows, {"test": test, "valid": valid}, seed, name or "counts"), counts, notes)
 
 
-def rows_of(path: Path, schema: Description) -> tuple[Split, tuple[str, ...]]:
-    """All rows of a file or folder as a model of ``schema`` sees them, and what there is to say of them.
+def rows_of(source: Any, schema: Description) -> tuple[Split, tuple[str, ...]]:
+    """All rows of data, as `inspect` takes them, as a model of ``schema`` sees them, and what there is to say of them.
 
     Raises:
         InputError: they cannot be read, or do not fit.
     """
-    given = _read(path)
+    given = _given(source)
+    path = source if isinstance(source, str | Path) else "this"
     label = None if given.label is None else torch.from_numpy(given.label)
     if is_frame(given.values) or (isinstance(given.values, np.ndarray) and given.values.ndim == 2):
         table = _same(Schema, schema, f"{path} holds a table")
@@ -160,6 +161,20 @@ def rows_of(path: Path, schema: Description) -> tuple[Split, tuple[str, ...]]:
     counts = _same(Counts, schema, f"{path} holds counts")
     counts.check(given.values, names=given.names)
     return Split(SparseRows.of(given.values), label=label), given.notes
+
+
+def frame_of(path: Path) -> Any:
+    """The table in a file as a DataFrame; the columns of an array are called x0, x1, ...
+
+    Raises:
+        InputError: it cannot be read, or holds no table.
+    """
+    values = _read(path).values
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        return pandas("a table").DataFrame(values, columns=[f"x{d}" for d in range(values.shape[1])])
+    if not is_frame(values):
+        raise InputError(f"{path} holds no table: give a .csv, .tsv, .parquet, .npy or .npz file of one")
+    return values
 
 
 def what(path: Path) -> str:
