@@ -40,7 +40,7 @@ from vaekit.train.logs import read_csv
 from vaekit.viz import Findings, Number, Picture, Section, Table
 from vaekit.viz.figure import Figure
 
-__all__ = ["UNTRAINED", "write_report"]
+__all__ = ["UNTRAINED", "logged", "write_report"]
 
 UNTRAINED = (
     "MCEM trains the decoder alone and leaves the encoder q(z | x) as it was drawn: what is read off it (reconstructions, codes, KL) says "
@@ -221,10 +221,15 @@ def _drawings(run: Run, model: LatentModel, data: DataSet, shown: Split, map_: L
         if len(data.shape) == 3 and data.shape[0] in (1, 3):
             yield from _image_drawings(model, shown)
         yield from _latent_drawings(data, shown, map_)
-    rows = read_csv(run.path / "metrics.csv")
-    if rows:
-        columns = {name: [row.get(name, math.nan) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+    columns = logged(run)
+    if columns:
         yield "curves", viz.curves(columns), "Every term of the bound while training", "Curves of each term over the steps of training."
+
+
+def logged(run: Run) -> dict[str, list[float]]:
+    """The columns of the run's ``metrics.csv``, NaN where a term was not logged."""
+    rows = read_csv(run.path / "metrics.csv")
+    return {name: [row.get(name, math.nan) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
 
 
 def _latent_drawings(data: DataSet, shown: Split, map_: Latents) -> Iterator[Drawing]:
