@@ -15,11 +15,16 @@ __all__ = ["look", "overrides_of", "schema_as"]
 
 
 def look(
-    path: str, known: Known | None, *, overrides: dict[Name, Kind] | None = None, drop: Sequence[Name] = ()
+    path: str,
+    known: Known | None,
+    *,
+    overrides: dict[Name, Kind] | None = None,
+    drop: Sequence[Name] = (),
+    condition: Sequence[Name] = (),
 ) -> tuple[Known, Callable[[], DataSet]]:
     """What is known of the data, looked at now where nothing is, and what reads them."""
     if known is None:
-        found = inspect(path, overrides=overrides, drop=drop)
+        found = inspect(path, overrides=overrides, drop=drop, condition=condition)
         return Known.of(found), lambda: found.data
     schema = known.schema
     return known, lambda: inspect(path, schema=schema).data

@@ -17,8 +17,9 @@ from vaekit import heads, priors
 from vaekit.conditional import Conditional
 from vaekit.data.core import DataSet
 from vaekit.data.tables import Counts, Known, Pixels, Schema, with_sizes
-from vaekit.models import VAE, with_context, with_mask
+from vaekit.models import VAE, plain_input, with_context, with_mask, with_mask_and_context
 from vaekit.nn import Layer, LogCounts, PassLast, conv_decoder, conv_encoder, mlp
+from vaekit.recipes.contexts import context_width, flat_with_context
 from vaekit.recipes.core import Recipe
 from vaekit.recipes.fitting import COUNTS, bound_of, head_column, pixel_head, pixels_as, shift_biases, start_at, training_of
 from vaekit.recipes.look import look, overrides_of, schema_as
@@ -40,6 +41,7 @@ def table(
     patience: int | None = None,
     kind: tuple[str, ...] = (),
     drop: tuple[str, ...] = (),
+    condition: tuple[str, ...] = (),
     known: Known | None = None,
 ) -> Recipe:
     """VAE of a table: every column by its own likelihood, in nats of the data as they are, missing values never filled in.
@@ -58,24 +60,26 @@ def table(
         patience: stop so many epochs after the best; by default a tenth of the epochs, at least 10.
         kind: name=kind, of columns whose kind is not to be inferred: a kind, a likelihood, or levels as low<middle<high.
         drop: names of columns to leave out.
+        condition: names of columns that are given and not modelled, as p(x | z, c) and q(z | x, c); may come again.
     """
     overrides, dropped = overrides_of(kind), tuple(drop)
-    known, data = look(path, known, overrides=overrides, drop=dropped)
+    known, data = look(path, known, overrides=overrides, drop=dropped, condition=tuple(condition))
     schema = schema_as(Schema, known.schema, path, "table")
     columns = [head_column(column, floor) for column, floor in zip(schema.modelled, known.floors, strict=True)]
     latent = min(16, max(2, len(columns))) if latent is None else latent
-    px, q = heads.Columns(columns), heads.Gaussian(latent)
-    layer, layers = px.input_layer(), [Layer(hidden, nn.SiLU)] * 2
-    decoder = mlp(latent, layers, px.features)
+    px, q, c = heads.Columns(columns), heads.Gaussian(latent), context_width(schema)
+    layer, layers = px.input_layer(extra=c), [Layer(hidden, nn.SiLU)] * 2
+    decoder = mlp(latent + c, layers, px.features)
     start_at(decoder, px, known.start)
     model = VAE(
         prior=priors.StandardNormal(latent),
         posterior=Conditional(nn.Sequential(layer, mlp(layer.features, layers, q.features)), q),
         likelihood=Conditional(decoder, px),
-        view=with_mask,
+        view=with_mask_and_context if c else with_mask,
+        context=c,
     )
     missing = any(column.missing for column in schema.modelled)
-    return Recipe(model, data, bound_of(k, missing), training_of(known, lr, batch_size, epochs, patience), known)
+    return Recipe(model, data, bound_of(k, missing), training_of(known, lr, batch_size, epochs, patience), known, known.contexts())
 
 
 def images(
@@ -89,6 +93,7 @@ def images(
     batch_size: int = 128,
     epochs: int | None = None,
     patience: int | None = None,
+    condition: tuple[str, ...] = (),
     known: Known | None = None,
 ) -> Recipe:
     """VAE of images: Bernoulli for two values, discretised logistic for bytes, continuous Bernoulli for floats in [0, 1].
@@ -106,26 +111,35 @@ def images(
         batch_size: examples per step.
         epochs: passes over the training images, at most; by default about 5000 steps.
         patience: stop so many epochs after the best; by default a tenth of the epochs, at least 10.
+        condition: "label", the class of each image (its folder, or y of an .npz file), as p(x | z, c) and q(z | x, c).
     """
-    known, data = look(path, known)
+    known, data = look(path, known, condition=tuple(condition))
     pixels = schema_as(Pixels, known.schema, path, "images")
     if likelihood not in ("auto", pixels.likelihood):
         pixels = pixels_as(pixels, likelihood)
         known = replace(known, schema=pixels)
-    shape, q = pixels.shape, heads.Gaussian(latent)
+    shape, q, c = pixels.shape, heads.Gaussian(latent), context_width(pixels)
     px = pixel_head(pixels)
     encoder: nn.Module
     decoder: nn.Module
-    if net == "conv" or (net == "auto" and shape[1] * shape[2] > PIXELS):
+    convolutions = net == "conv" or (net == "auto" and shape[1] * shape[2] > PIXELS)
+    if convolutions:
         stages = max(2, math.ceil(math.log2(max(shape[1:]) / 7)))
         channels = [min(256, max(1, hidden // 8) * 2**n) for n in range(stages)]
-        encoder = conv_encoder(shape, channels=channels, features=q.features)
-        decoder = conv_decoder(latent, shape, channels=channels[::-1], parts=px.features // math.prod(shape))
+        encoder = conv_encoder((shape[0] + c, *shape[1:]), channels=channels, features=q.features)
+        decoder = conv_decoder(latent + c, shape, channels=channels[::-1], parts=px.features // math.prod(shape))
     else:
         layers = [Layer(hidden, nn.SiLU)] * 2
-        encoder, decoder = mlp(shape, layers, q.features), mlp(latent, layers, px.features)
-    model = VAE(priors.StandardNormal(latent), Conditional(encoder, q, event_dim=3), Conditional(decoder, px))
-    return Recipe(model, data, bound_of(k, False), training_of(known, lr, batch_size, epochs, patience), known)
+        encoder = mlp(math.prod(shape) + c if c else shape, layers, q.features)
+        decoder = mlp(latent + c, layers, px.features)
+    model = VAE(
+        prior=priors.StandardNormal(latent),
+        posterior=Conditional(encoder, q, event_dim=3 if convolutions or not c else 1),
+        likelihood=Conditional(decoder, px),
+        view=plain_input if not c else with_context if convolutions else flat_with_context,
+        context=c,
+    )
+    return Recipe(model, data, bound_of(k, False), training_of(known, lr, batch_size, epochs, patience), known, known.contexts())
 
 
 def counts(
@@ -138,6 +152,7 @@ def counts(
     batch_size: int = 128,
     epochs: int | None = None,
     patience: int | None = None,
+    condition: tuple[str, ...] = (),
     known: Known | None = None,
 ) -> Recipe:
     """VAE of a matrix of counts, such as cells by genes: the counts of a row given its total, which scales their means.
@@ -155,8 +170,9 @@ def counts(
         batch_size: examples per step.
         epochs: passes over the training rows, at most; by default about 5000 steps.
         patience: stop so many epochs after the best; by default a tenth of the epochs, at least 10.
+        condition: columns of obs of an .h5ad file that are given besides the total, such as the batch; may come again.
     """
-    known, read = look(path, known)
+    known, read = look(path, known, condition=tuple(condition))
     schema = schema_as(Counts, known.schema, path, "counts")
     if likelihood not in ("auto", schema.likelihood):
         schema = replace(schema, likelihood=likelihood, because=f"chosen by the user; {schema.because}")
@@ -165,16 +181,15 @@ def counts(
     def data() -> DataSet:
         return with_sizes(read())
 
-    q, px = heads.Gaussian(latent), COUNTS[schema.likelihood](schema.width, sized=True)
+    q, px, c = heads.Gaussian(latent), COUNTS[schema.likelihood](schema.width, sized=True), context_width(schema)
     layers = [Layer(hidden, nn.SiLU)] * 2
-    decoder = mlp(latent, layers, px.features - 1)
+    decoder = mlp(latent + c, layers, px.features - 1)
     shift_biases(decoder, torch.tensor(known.start))
     model = VAE(
         prior=priors.StandardNormal(latent),
-        posterior=Conditional(nn.Sequential(LogCounts(), mlp(schema.width + 1, layers, q.features)), q),
+        posterior=Conditional(nn.Sequential(LogCounts(c + 1), mlp(schema.width + c + 1, layers, q.features)), q),
         likelihood=Conditional(PassLast(decoder), px),
         view=with_context,
-        context=1,
+        context=c + 1,
     )
-    sizes = torch.tensor(known.sizes).unsqueeze(1)
-    return Recipe(model, data, bound_of(k, False), training_of(known, lr, batch_size, epochs, patience), known, sizes)
+    return Recipe(model, data, bound_of(k, False), training_of(known, lr, batch_size, epochs, patience), known, known.contexts())
