@@ -32,7 +32,7 @@ from vaekit.data.tables.columns import Column
 from vaekit.data.tables.dates import Date
 from vaekit.data.tables.needs import pandas
 from vaekit.data.tables.numbers import Count, limits
-from vaekit.errors import InputError, nearest
+from vaekit.errors import InputError
 
 __all__ = ["Context"]
 
@@ -90,7 +90,7 @@ class Context:
             if cells.missing.any() and not _open(column):
                 raise InputError(
                     f"{shown(column.name)} has no value in {first_row(cells.missing)}, and what is conditioned on must be known: "
-                    "leave that row out"
+                    "leave such rows out"
                 )
             found.append(np.nan_to_num(column.encode(cells), nan=GONE))
         return torch.from_numpy(np.stack(found, 1))
@@ -162,7 +162,7 @@ class Context:
             key = text.lower() if isinstance(column.categories[0], bool) else text
             if key not in known:
                 held = ", ".join(list(known)[:20]) + (", ..." if len(known) > 20 else "")
-                raise InputError(f"--where {word}: {shown(column.name)} has no such value; it is one of {held} ({nearest(key, known)})")
+                raise InputError(f"--where {word}: {shown(column.name)} has no such value; it is one of {held}")
             return torch.tensor(float(known[key]))
         try:
             value: Any = np.datetime64(text) if isinstance(column, Date) else float(text)
