@@ -17,11 +17,12 @@ from vaekit import heads, priors
 from vaekit.conditional import Conditional
 from vaekit.data.core import DataSet
 from vaekit.data.tables import Counts, Known, Pixels, Schema, with_sizes
-from vaekit.models import VAE, plain_input, with_context, with_mask, with_mask_and_context
+from vaekit.models import VAE, LatentModel, NotAtRandom, plain_input, with_context, with_mask, with_mask_and_context
 from vaekit.nn import Layer, LogCounts, PassLast, conv_decoder, conv_encoder, mlp
 from vaekit.recipes.contexts import context_width, flat_with_context
 from vaekit.recipes.core import Recipe
 from vaekit.recipes.fitting import COUNTS, bound_of, head_column, pixel_head, pixels_as, shift_biases, start_at, training_of
+from vaekit.recipes.gaps import MASK_K, mask_model
 from vaekit.recipes.look import look, overrides_of, schema_as
 
 __all__ = ["counts", "images", "table"]
@@ -42,6 +43,7 @@ def table(
     kind: tuple[str, ...] = (),
     drop: tuple[str, ...] = (),
     condition: tuple[str, ...] = (),
+    missing: Literal["at-random", "self-masking", "not-at-random"] = "at-random",
     known: Known | None = None,
 ) -> Recipe:
     """VAE of a table: every column by its own likelihood, in nats of the data as they are, missing values never filled in.
@@ -53,7 +55,7 @@ def table(
         path: a .csv, .tsv, .parquet, .npy or .npz file.
         latent: latent dimensions; by default as many as columns, from 2 to 16.
         hidden: width of the two hidden layers on each side.
-        k: samples per example in the bound; by default 5 where values are missing, else 1.
+        k: samples per example in the bound; by default 5 where values are missing, 20 where their mask is modelled, else 1.
         lr: learning rate of Adam.
         batch_size: examples per step.
         epochs: passes over the training rows, at most; by default about 5000 steps.
@@ -61,6 +63,8 @@ def table(
         kind: name=kind, of columns whose kind is not to be inferred: a kind, a likelihood, or levels as low<middle<high.
         drop: names of columns to leave out.
         condition: names of columns that are given and not modelled, as p(x | z, c) and q(z | x, c); may come again.
+        missing: what is assumed of missing values: that whether one is missing depends on what was observed alone; on its own value, by a
+            logistic function; or on all values of the row, by a network. The last two model the mask, and their nats are of it too.
     """
     overrides, dropped = overrides_of(kind), tuple(drop)
     known, data = look(path, known, overrides=overrides, drop=dropped, condition=tuple(condition))
@@ -71,15 +75,17 @@ def table(
     layer, layers = px.input_layer(extra=c), [Layer(hidden, nn.SiLU)] * 2
     decoder = mlp(latent + c, layers, px.features)
     start_at(decoder, px, known.start)
-    model = VAE(
+    model: LatentModel = VAE(
         prior=priors.StandardNormal(latent),
         posterior=Conditional(nn.Sequential(layer, mlp(layer.features, layers, q.features)), q),
         likelihood=Conditional(decoder, px),
         view=with_mask_and_context if c else with_mask,
         context=c,
     )
-    missing = any(column.missing for column in schema.modelled)
-    return Recipe(model, data, bound_of(k, missing), training_of(known, lr, batch_size, epochs, patience), known, known.contexts())
+    if missing != "at-random":
+        model, k = NotAtRandom(model, mask_model(missing, schema, px, hidden)), MASK_K if k is None else k
+    gaps = any(column.missing for column in schema.modelled)
+    return Recipe(model, data, bound_of(k, gaps), training_of(known, lr, batch_size, epochs, patience), known, known.contexts())
 
 
 def images(

@@ -1,0 +1,223 @@
+"""Values missing not at random: exact log p(x_obs, m) by quadrature, imputation, and fits to censored data."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from oracles import PPCA
+from vaekit import ELBO, IWAE, VAE, Batch, Conditional, bounds, dist, heads, priors
+from vaekit.apps.impute import impute
+from vaekit.dist import log_prob_observed
+from vaekit.errors import InputError
+from vaekit.heads.missing import MaskNetwork, SelfMasking
+from vaekit.models import NotAtRandom, from_q, with_mask
+
+f64 = torch.float64
+SLOPES, BIASES, COLUMNS = [-1.5, 0.8], [0.3, 1.0], (2, 0)
+
+
+def masking() -> SelfMasking:
+    model = SelfMasking(3, COLUMNS).double()
+    with torch.no_grad():
+        model.slope.copy_(torch.tensor(SLOPES))
+        model.bias.copy_(torch.tensor(BIASES))
+    return model
+
+
+def rows(oracle: PPCA) -> Batch:
+    """Six rows; of three of them the last value is missing."""
+    mask = torch.ones(6, 3, dtype=torch.bool)
+    mask[::2, 2] = False
+    return Batch(torch.where(mask, oracle.x, torch.full_like(oracle.x, math.nan)), mask=mask)
+
+
+def quadrature(oracle: PPCA, batch: Batch, masks: SelfMasking) -> tuple[Tensor, Tensor]:
+    """log p(x_obs, m) and E[x_2 | x_obs, m] of each row, exact, on a grid over x_2; differentiable in the mask's parameters."""
+    mean, cov = oracle.joint()
+    mean, cov = mean[-3:].detach(), cov[-3:, -3:].detach()
+    grid = torch.linspace(-40, 40, 20001, dtype=f64)
+    found = []
+    for x, m in zip(batch.x, batch.mask if batch.mask is not None else [], strict=True):
+        whole = torch.stack([x[0].expand(len(grid)), x[1].expand(len(grid)), grid], 1)
+        at = whole if not m[2] else x.expand(len(grid), 3)
+        log_pm = 0.0
+        for n, d in enumerate(COLUMNS):
+            logit = masks.slope[n] * at[:, d] + masks.bias[n]
+            log_pm = log_pm + nn.functional.logsigmoid(logit if m[d] else -logit)
+        log_p = torch.distributions.MultivariateNormal(mean, cov).log_prob(at) + log_pm
+        if m[2]:
+            found.append(torch.stack([log_p[0], x[2]]))
+            continue
+        log_p = log_p + math.log(float(grid[1] - grid[0]))
+        found.append(torch.stack([log_p.logsumexp(0), (log_p.softmax(0) * grid).sum()]))
+    values = torch.stack(found)
+    return values[:, 0], values[:, 1]
+
+
+@pytest.fixture(scope="module")
+def oracle() -> PPCA:
+    return PPCA(latent=1, data=3, seed=1)
+
+
+def exact(oracle: PPCA, batch: Batch, masks: nn.Module) -> NotAtRandom:
+    """The model with the exact posterior given the first two entries."""
+    inner = oracle.exact([0, 1])
+    return NotAtRandom(inner, masks)
+
+
+# ---- the bound
+
+
+def test_the_bound_reaches_log_p_of_observed_values_and_mask(oracle: PPCA) -> None:
+    batch, masks = rows(oracle), masking()
+    model, (expected, _) = exact(oracle, batch, masks), quadrature(oracle, batch, masks)
+    torch.manual_seed(0)
+    t = model.infer(batch, 20_000)
+    error = bounds.iwae(t.log_w) - expected
+    assert error.abs().max() < 0.02, error
+    ignored = bounds.iwae(oracle.exact([0, 1]).infer(batch, 20_000).log_w)
+    assert (expected - ignored).abs().min() > 0.05  # the mask has a probability of its own
+    found = torch.stack(
+        [IWAE(k)(model, Batch(*(None if p is None else p.repeat(4000, 1) for p in batch))).bound.mean() for k in (1, 5, 50)]
+    )
+    assert found[0] < found[1] < found[2] < expected.mean() + 0.02
+    assert found[1] > found[0] + 0.05
+
+
+def test_the_gradient_of_the_bound_is_that_of_the_likelihood(oracle: PPCA) -> None:
+    batch = rows(oracle)
+    masks = masking()
+    expected = torch.autograd.grad(quadrature(oracle, batch, masks)[0].sum(), list(masks.parameters()))
+    torch.manual_seed(0)
+    found = torch.autograd.grad(IWAE(20_000)(exact(oracle, batch, masks), batch).surrogate.sum(), list(masks.parameters()))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(-one, other, atol=0.03, rtol=0.03)
+
+
+def test_the_level_of_what_is_missing_has_no_rate_and_is_no_code(oracle: PPCA) -> None:
+    batch, masks = rows(oracle), masking()
+    model, inner = exact(oracle, batch, masks), oracle.exact([0, 1])
+    torch.manual_seed(0)
+    t = model.infer(batch, 4)
+    assert t.rate.shape == (4, 6, 1) and [level.informed for level in t.levels] == [True, False]
+    torch.testing.assert_close(model.score(batch, t.z).log_w, t.log_w)
+    torch.testing.assert_close(t.log_px - t.rate.sum(-1), t.log_w)
+    assert torch.equal(model.embed(batch), inner.embed(batch))
+    assert ELBO()(model, batch).bound.shape == (6,)  # type: ignore[union-attr]
+    full = oracle.x
+    torch.manual_seed(1)
+    whole = model.infer(Batch(full), 3).log_w
+    torch.manual_seed(1)
+    torch.testing.assert_close(model.infer(Batch(full, mask=torch.ones_like(full, dtype=torch.bool)), 3).log_w, whole)
+    other = full.clone()
+    other[::2, 2] = 1e6  # nothing sees the value of what is missing
+    torch.manual_seed(2)
+    one = model.infer(batch, 3).log_w
+    torch.manual_seed(2)
+    torch.testing.assert_close(model.infer(Batch(other, mask=batch.mask), 3).log_w, one)
+
+
+def test_samples_and_reconstructions_are_of_the_data(oracle: PPCA) -> None:
+    model = exact(oracle, rows(oracle), masking())
+    torch.manual_seed(0)
+    x = model.sample(20_000, mean=False)
+    mean, cov = oracle.joint()
+    torch.testing.assert_close(x.mean(0), mean[-3:].detach(), atol=0.05, rtol=0)
+    torch.testing.assert_close(torch.cov(x.T), cov[-3:, -3:].detach(), atol=0.08, rtol=0.05)
+    assert model.reconstruct(rows(oracle)).shape == (6, 3) and model.dream(4).log_w.shape == (1, 4)
+    alike = model.sample(5, mean=True), model.sample(5, mean=True)
+    assert alike[0].shape == (5, 3)
+
+
+# ---- imputation
+
+
+def test_imputation_has_the_mean_given_that_it_is_missing(oracle: PPCA) -> None:
+    batch, masks = rows(oracle), masking()
+    _, expected = quadrature(oracle, batch, masks)
+    made = impute(exact(oracle, batch, masks), batch, samples=8192, draws=400, coverage=0.9)
+    plain = impute(oracle.exact([0, 1]), batch, samples=8192)
+    gone = ~batch.mask  # type: ignore[operator]
+    assert (made.mean[:, 2] - expected)[gone[:, 2]].abs().max() < 0.03
+    assert (plain.mean[:, 2] - expected)[gone[:, 2]].min() < -0.2  # at random would be too low: large values are missing
+    assert (made.draws[:, :, 2].mean(0) - expected)[gone[:, 2]].abs().max() < 0.2
+    assert torch.equal(made.mean[~gone], batch.x[~gone]) and torch.equal(made.draws[:, ~gone], batch.x[~gone].expand(400, -1))
+    assert made.lower is not None and made.upper is not None
+    inside = (made.draws >= made.lower) & (made.draws <= made.upper)
+    assert 0.85 < inside[:, gone].double().mean() < 0.95
+
+
+# ---- columns of several kinds
+
+
+def test_columns_that_cannot_be_drawn_with_a_gradient_stay_where_they_are() -> None:
+    torch.manual_seed(0)
+    columns = [
+        heads.Column("categorical", size=3),
+        heads.Column("gaussian"),
+        heads.Column("poisson"),
+        heads.Column("student", loc=2.0, scale=3.0),
+    ]
+    px = heads.Columns(columns)
+    layer = px.input_layer()
+    inner = VAE(
+        priors.StandardNormal(2),
+        Conditional(nn.Sequential(layer, nn.Linear(layer.features, 4)), heads.Gaussian(2)),
+        Conditional(nn.Linear(2, px.features), px),
+        view=with_mask,
+    )
+    x = torch.tensor([[2.0, 0.3, 4.0, -0.7], [0.0, 1.3, 0.0, 0.2]])
+    mask = torch.tensor([[True, False, True, True], [True, True, True, False]])
+    model = NotAtRandom(inner, SelfMasking(4, [1, 3]))
+    t = model.infer(Batch(x, mask=mask), 5)
+    assert [z.shape[-1] for z in t.z] == [2, 2]
+    assert isinstance(t.px, dist.Missing) and t.px.places is not None and t.px.places.tolist() == [1, 3]
+    expected = log_prob_observed(t.px.px, x, mask) + 2 * math.log(0.5)
+    torch.testing.assert_close(t.log_px, expected)  # at slope 0 and bias 0
+    drawn = t.px.sample()
+    assert torch.equal(drawn[..., [1, 3]], t.z[1]) and (drawn[..., 0] == drawn[..., 0].round()).all()
+    t.log_w.sum().backward()  # gradients reach the decoder and the mask
+    assert all(p.grad is not None for p in model.parameters())
+    made = impute(model, Batch(x, mask=mask & torch.tensor([False, True, True, True])), samples=64, draws=3, coverage=0.8)
+    assert torch.isin(made.mean[:, 0], torch.arange(3.0)).all() and made.lower is not None and made.lower[:, 0].isnan().all()
+
+
+def test_masks_that_are_none() -> None:
+    for columns in ((), (3,), (1, 1)):
+        with pytest.raises(InputError, match="columns from 0 to 2"):
+            SelfMasking(3, columns)
+    with pytest.raises(InputError, match="-1, 0"):
+        SelfMasking(3, [0], sign=2)
+    with pytest.raises(InputError, match="share between 0 and 1"):
+        SelfMasking(3, [0], observed=[1.0])
+
+
+def test_models_of_the_mask_are_bernoullis() -> None:
+    torch.manual_seed(0)
+    x, m = torch.randn(4, 5, 6, dtype=f64), torch.rand(4, 5, 3) < 0.5
+    network = MaskNetwork(3, [0, 2], nn.Linear(6, 2).double())
+    for model, sign in ((masking(), 0), (SelfMasking(3, [1], sign=-1).double(), -1), (network, 0)):
+        parts = model(x, m)
+        assert parts.shape == (4, 5, 3)
+        torch.testing.assert_close(parts.exp() + model(x, ~m).exp(), torch.where(parts == 0, 2.0, torch.ones_like(parts)))
+        if sign:
+            larger = model(torch.cat([x[..., :3] + 1, x[..., 3:]], -1), torch.ones_like(m))
+            assert (larger[..., 1] < model(x, torch.ones_like(m))[..., 1]).all()
+    seen = masking()(x, torch.ones_like(m)).detach()
+    np.testing.assert_allclose(seen[..., 2], stats.logistic.logcdf(-1.5 * x[..., 2] + 0.3), rtol=1e-6)
+    assert (seen[..., 1] == 0).all()
+
+
+def test_where_the_posterior_is_the_prior_nothing_else_changes() -> None:
+    torch.manual_seed(0)
+    inner = VAE(priors.StandardNormal(2), Conditional(nn.Linear(3, 4), heads.Gaussian(2)), Conditional(nn.Linear(2, 6), heads.Gaussian(3)))
+    t = inner.infer(Batch(torch.randn(4, 3)), 2)
+    assert all(level.informed for level in t.levels) and t.rate.shape == (2, 4, 1)
+    levels, _ = inner.unroll(from_q(1), Batch(torch.randn(4, 3)))
+    assert levels[0].informed
