@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +16,16 @@ from torch import Tensor, nn
 from oracles import PPCA
 from vaekit import ELBO, IWAE, VAE, Batch, Conditional, bounds, dist, heads, priors
 from vaekit.apps.impute import impute
+from vaekit.cli import main
+from vaekit.data.tables import Schema
 from vaekit.dist import log_prob_observed
 from vaekit.errors import InputError
 from vaekit.heads.missing import MaskNetwork, SelfMasking
+from vaekit.launch import load
 from vaekit.models import NotAtRandom, from_q, with_mask
+
+pd = pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
 
 f64 = torch.float64
 SLOPES, BIASES, COLUMNS = [-1.5, 0.8], [0.3, 1.0], (2, 0)
@@ -221,3 +230,93 @@ def test_where_the_posterior_is_the_prior_nothing_else_changes() -> None:
     assert all(level.informed for level in t.levels) and t.rate.shape == (2, 4, 1)
     levels, _ = inner.unroll(from_q(1), Batch(torch.randn(4, 3)))
     assert levels[0].informed
+
+
+# ---- fits of censored tables, by the command line
+
+
+def censored(n: int, seed: int) -> tuple[Any, Any]:
+    """A table of five columns of two factors, and the same with a and c seen only where they lie below their means."""
+    r = np.random.default_rng(seed)
+    weight = np.array([[1.0, 0.3], [0.8, -0.6], [-0.5, 1.0], [0.9, 0.4], [0.2, 1.1]])
+    x = r.normal(size=(n, 2)) @ weight.T + 0.3 * r.normal(size=(n, 5)) + np.array([1.0, -2.0, 0.0, 3.0, 0.0])
+    seen = np.ones_like(x, dtype=bool)
+    for d in (0, 2):
+        seen[:, d] = x[:, d] <= x[:, d].mean()
+    return tuple(pd.DataFrame(np.where(mask, x, np.nan), columns=list("abcde")) for mask in (np.ones_like(seen), seen))
+
+
+def vaekit(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("censored")
+    censored(1200, 0)[1].to_csv(folder / "t.csv", index=False)
+    kinds = [word for name in "abcde" for word in ("--kind", f"{name}=continuous")]
+    for kind in ("at-random", "self-masking"):
+        flags = ["--missing", kind, "--latent", 2, "--hidden", 64, "--epochs", 50, "--out", folder / kind]
+        assert vaekit("train", folder / "t.csv", *kinds, *flags) == 0
+    return folder
+
+
+def test_a_model_of_the_mask_recovers_what_was_censored(runs: Path) -> None:
+    truth, table = censored(1200, 0)
+    gone, error, shift = table.isna().to_numpy(), {}, {}
+    for kind in ("at-random", "self-masking"):
+        _, recipe = load(runs / kind)
+        assert recipe.known is not None and isinstance(recipe.known.schema, Schema)
+        x, mask = recipe.known.schema.encode(table)
+        made = recipe.known.schema.decode_array(impute(recipe.model, Batch(x.nan_to_num(), mask=mask), samples=128).mean)
+        apart = (made - truth.to_numpy()) / truth.std().to_numpy()
+        error[kind], shift[kind] = np.sqrt((apart[gone] ** 2).mean()), apart.mean(0)[[0, 2]]
+    assert (table.mean() - truth.mean())["a"] / truth["a"].std() < -0.7  # of the observed values
+    assert (shift["at-random"] < -0.35).all() and (abs(shift["self-masking"]) < 0.2).all()
+    assert error["self-masking"] < 0.8 * error["at-random"]
+    model = load(runs / "self-masking")[1].model
+    assert isinstance(model, NotAtRandom) and isinstance(model.missing, SelfMasking)
+    assert model.missing.columns == (0, 2) and (model.missing.slope < -0.5).all()  # it has found that large values are missing
+
+
+def test_samples_are_of_all_values_and_every_command_works(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, run = censored(1200, 0)[0], runs / "self-masking"
+    for words in (("evaluate", "--samples", 5), ("evaluate", "--diagnose"), ("reconstruct",), ("embed",), ("report",)):
+        assert vaekit(words[0], run, *words[1:]) == 0, capsys.readouterr().err
+    assert "KL of level" not in capsys.readouterr().out and json.loads((run / "evaluation.json").read_text())["test"]["latent_dim"] == 2
+    for command in ("traverse", "interpolate"):
+        assert vaekit(command, run) == 0, capsys.readouterr().err
+    for words in (("--n", 4000), ("--n", 20, "--mean")):
+        assert vaekit("sample", run, *words, "--out", runs / "made.csv") == 0
+        made = pd.read_csv(runs / "made.csv")
+        assert list(made.columns) == list("abcde") and not made.isna().any().any()
+        if len(made) == 4000:  # and not of the observed ones alone
+            assert (abs(made.mean() - truth.mean()) / truth.std() < 0.35).all()
+    assert np.load(run / "embedding-test.npz")["z"].shape[1] == 2
+
+
+def test_a_network_of_the_whole_row_and_a_context(runs: Path, tmp_path: Path) -> None:
+    table = censored(100, 1)[1].assign(g=np.arange(100) % 3)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    flags = ["--kind", "g=categorical", "--condition", "g", "--missing", "not-at-random", "--epochs", 2, "--hidden", 8]
+    assert vaekit("train", tmp_path / "t.csv", *flags, "--out", tmp_path / "run") == 0
+    model = load(tmp_path / "run")[1].model
+    assert isinstance(model, NotAtRandom) and isinstance(model.missing, MaskNetwork)
+    assert vaekit("sample", tmp_path / "run", "--where", "g=2", "--n", 7) == 0
+    made = pd.read_csv(tmp_path / "run" / "samples.csv")
+    assert (made["g"] == 2).all() and vaekit("evaluate", tmp_path / "run", "--samples", 3) == 0
+
+
+def test_mistakes_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, gaps = censored(60, 2)
+    whole.to_csv(tmp_path / "whole.csv", index=False)
+    city = np.where(np.arange(60) % 4 == 0, None, np.array(["x", "y", "z"])[np.arange(60) % 3])
+    gaps.assign(city=city).to_csv(tmp_path / "t.csv", index=False)
+    for words, said in (
+        (["whole.csv", "--missing", "self-masking"], "this table misses none"),
+        (["t.csv", "--missing", "not-at-random"], 'column "city" misses 25.0% of its values and is categorical (Categorical)'),
+        (["t.csv", "--missing", "censored"], 'no option "censored"'),
+    ):
+        assert vaekit("train", tmp_path / words[0], *words[1:], "--out", tmp_path / "run") == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1 and not (tmp_path / "run").exists()

@@ -57,5 +57,5 @@ class NotAtRandom(LatentModel):
     def unroll(self, pick: Pick, batch: Batch | None = None, context: Tensor | None = None) -> tuple[tuple[Level, ...], Distribution]:
         levels, px = self.model.unroll(pick, batch, context)
         p, places = drawable(px)
-        u = pick(len(levels), None if batch is None else p, p)
+        u = pick(len(levels), p, p)  # with data and without
         return (*levels, u), Missing(px, u.z, places, self.missing)
