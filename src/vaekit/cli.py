@@ -123,13 +123,17 @@ def sample_command(
         bool | None,
         typer.Option("--draw/--mean", help="Draw x ~ p(x | z), or show its mean: by default the mean of images, a draw of rows."),
     ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="column=value that is given, of a model trained with --condition; may come again.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="A .png or .npy file, of a table .csv, .parquet or .npy; by default in the run.")] = None,
     trust: Trust = False,
 ) -> None:
     """Decode z ~ p(z): means of p(x | z), or draws."""
     from vaekit import commands
 
-    print(commands.sample(run, n=n, temperature=temperature, seed=seed, mean=None if draw is None else not draw, out=out, trust=trust)[1])
+    mean = None if draw is None else not draw
+    print(commands.sample(run, n=n, temperature=temperature, seed=seed, mean=mean, where=where or (), out=out, trust=trust)[1])
 
 
 @app.command("reconstruct")

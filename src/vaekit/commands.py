@@ -37,6 +37,7 @@ from vaekit.files import write_bytes, write_json
 from vaekit.launch import load, train
 from vaekit.models.core import LatentModel
 from vaekit.outputs import check_suffix, default_path, save, suffixes
+from vaekit.recipes.contexts import contexts_where
 from vaekit.recipes.core import Recipe, names, summary
 from vaekit.report import UNTRAINED, write_report
 from vaekit.runs import PathLike, Run, read_results
@@ -136,6 +137,7 @@ def sample(
     temperature: float = 1.0,
     seed: int = 0,
     mean: bool | None = None,
+    where: Sequence[str] = (),
     out: PathLike | None = None,
     trust: bool = False,
 ) -> tuple[Tensor, Path]:
@@ -143,23 +145,25 @@ def sample(
 
     By default means of images, and draws of a table or of counts. ``out`` is a .png or .npy file, of a table a .csv, .parquet or .npy file;
     by default one in the run's figures, a .npy where the examples are no images, or of a table ``samples.csv`` in the run: the original
-    columns, dtypes and categories.
+    columns, dtypes and categories. Columns that the model is conditioned on are those of training rows, or with ``where`` ("column=value",
+    one a column) of those training rows that have these values.
 
     Raises:
-        InputError: as `load`; n < 1; a negative temperature; another kind of file.
+        InputError: as `load`; n < 1; a negative temperature; another kind of file; a column or a value that there is not.
     """
     run, recipe = load(run, trust=trust)
     known = recipe.known
     if out is not None:
         check_suffix(Path(out), *suffixes(known))
     mean = (known is None or isinstance(known.schema, Pixels)) if mean is None else mean
+    contexts = contexts_where(recipe, where)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        context = None if recipe.contexts is None else recipe.contexts[torch.randint(len(recipe.contexts), (max(n, 0),))]
-        context = None if context is None else context.to(device_of(recipe.model))
+        c = None if contexts is None else contexts[torch.randint(len(contexts), (max(n, 0),))]
+        context = None if c is None else c.to(device_of(recipe.model))
         x = recipe.model.sample(n, temperature=temperature, mean=mean, context=context).cpu()
     target = default_path(run, "samples", x, known) if out is None else Path(out)
-    save(x, target, known=known)
+    save(x, target, known=known, c=c)
     return x, target
 
 
@@ -190,7 +194,7 @@ def reconstruct(
     batch = _batch(recipe.model, found.head(min(16, len(found)) if n is None else n), 0 if seed is None else seed)
     x_hat = recipe.model.reconstruct(batch).cpu()
     target = default_path(run, "reconstructions", x_hat, recipe.known) if out is None else Path(out)
-    save(x_hat, target, lambda: viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1])), known=recipe.known)
+    save(x_hat, target, lambda: viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1])), known=recipe.known, c=batch.c)
     return x_hat, target
 
 

@@ -52,11 +52,19 @@ def _prepare(path: Path) -> None:
             path.parent.mkdir(exist_ok=True)
 
 
-def save(x: Tensor, target: Path, draw: Callable[[], Figure] | None = None, *, rows: bool = False, known: Known | None = None) -> None:
-    """x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; as a table where it is one; or as the figure that ``draw`` makes, by default
-    the bare images."""
+def save(
+    x: Tensor,
+    target: Path,
+    draw: Callable[[], Figure] | None = None,
+    *,
+    rows: bool = False,
+    known: Known | None = None,
+    c: Tensor | None = None,
+) -> None:
+    """x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; as a table where it is one, of rows with a context ``c`` with its columns; or as
+    the figure that ``draw`` makes, by default the bare images."""
     if target.suffix.lower() in TABLES and known is not None and isinstance(known.schema, Schema):
-        save_table(x.flatten(0, 1) if rows else x, known.schema, target)
+        save_table(x.flatten(0, 1) if rows else x, known.schema, target, c)
         return
     if target.suffix == ".npy":
         buffer = io.BytesIO()
@@ -72,10 +80,10 @@ def save(x: Tensor, target: Path, draw: Callable[[], Figure] | None = None, *, r
         write_bytes(target, viz.png(draw()))
 
 
-def save_table(x: Tensor, schema: Schema, target: Path) -> None:
+def save_table(x: Tensor, schema: Schema, target: Path, c: Tensor | None = None) -> None:
     """Encoded rows ``[N, D]`` as a table with the columns, dtypes and categories of the original, in a .csv or .parquet file."""
     _prepare(target)
-    write_frame(schema.decode(x), target)
+    write_frame(schema.decode(x, c), target)
 
 
 def write_frame(frame: Any, target: Path) -> None:

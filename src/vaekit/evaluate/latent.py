@@ -74,7 +74,7 @@ def latents(model: LatentModel, split: Split, *, seed: int = 0, batch_size: int 
         for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
             centres.append(model.embed(batch).cpu())
             offset.append(_offset(model, batch))
-            levels = model.infer(batch).levels
+            levels = [level for level in model.infer(batch).levels if level.informed]
             sizes = tuple(level.z[0, 0].numel() for level in levels)
             kls.append([_kl_per_dimension(level) for level in levels])
             weights.append(batch.size)
@@ -85,9 +85,13 @@ def latents(model: LatentModel, split: Split, *, seed: int = 0, batch_size: int 
     return Latents(torch.cat(centres), (rows * weight[:, None]).sum(0) / weight.sum(), sizes, torch.cat(offset))
 
 
+def _centred(model: LatentModel, batch: Batch) -> list[Level]:
+    return [level for level in model.trace(at_centre(), batch).levels if level.informed]
+
+
 def _offset(model: LatentModel, batch: Batch) -> Tensor:
     with torch.no_grad():
-        return torch.cat([offset_of(level)[0].flatten(1) for level in model.trace(at_centre(), batch).levels], -1).cpu()
+        return torch.cat([offset_of(level)[0].flatten(1) for level in _centred(model, batch)], -1).cpu()
 
 
 def _kl_per_dimension(level: Level) -> Tensor | None:

@@ -46,6 +46,11 @@ class Level:
     log_p: Tensor
     log_q: Tensor | None
 
+    @property
+    def informed(self) -> bool:
+        """Whether z tells of x. Where q is p itself it is drawn anew, as missing values are: no code of x, and of rate 0."""
+        return self.q is not self.p
+
 
 Pick = Callable[[int, Distribution | None, Distribution], Level]
 """(level number from 0 at the top, q or None, p) -> the chosen Level."""
@@ -198,14 +203,14 @@ class Trace:
 
     @property
     def rate(self) -> Tensor:
-        """log q(z_l | z_<l, x) - log p(z_l | z_<l) of each level, ``[K, B, L]``: its mean over z is the level's KL."""
-        return torch.stack([self._log_q(level) - level.log_p for level in self.levels], -1)
+        """log q(z_l | z_<l, x) - log p(z_l | z_<l) of each informed level, ``[K, B, L]``: its mean over z is the level's KL."""
+        return torch.stack([self._log_q(level) - level.log_p for level in self.levels if level.informed], -1)
 
     @property
     def kl(self) -> Tensor | None:
         """KL(q(z_l | z_<l, x) || p(z_l | z_<l)) in closed form, ``[K or 1, B, L]``; None where some level has none."""
         kls = []
-        for level in self.levels:
+        for level in filter(lambda level: level.informed, self.levels):
             self._log_q(level)
             kl = closed_form_kl(level.q, level.p) if level.q is not None else None
             if kl is None:
@@ -306,7 +311,8 @@ class LatentModel(nn.Module, abc.ABC):
     def embed(self, batch: Batch) -> Tensor:
         """The centre of q(z | x), the levels' dimensions flattened and joined from the top down, ``[B, D]``."""
         with torch.no_grad():
-            return torch.cat([z[0].flatten(1) for z in self.trace(at_centre(), batch).z], -1)
+            levels = self.trace(at_centre(), batch).levels
+            return torch.cat([level.z[0].flatten(1) for level in levels if level.informed], -1)
 
     def extra_repr(self) -> str:
         return f"parameters={sum(p.numel() for p in self.parameters()):,}"

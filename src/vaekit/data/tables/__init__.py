@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from vaekit.data.tables.codes import Binary, Categorical, Ordinal
 from vaekit.data.tables.columns import Column, Constant
+from vaekit.data.tables.context import Context
 from vaekit.data.tables.counts import Counts
 from vaekit.data.tables.dates import Date
 from vaekit.data.tables.found import Description, Found, described, frame_of, inspect, rows_of, what
@@ -51,6 +52,7 @@ __all__ = [
     "Ordinal",
     "Date",
     "Constant",
+    "Context",
     "Pixels",
     "Counts",
 ]
