@@ -30,8 +30,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("viz",),
     ("apps",),
     ("recipes",),
-    ("runs", "outputs", "report", "launch", "sweeps", "packing", "exporting", "card", "hub", "commands"),
-    ("cli", "cli_training", "cli_sharing", "__main__"),
+    ("runs", "outputs", "report", "launch", "sweeps", "packing", "exporting", "card", "hub", "commands", "synthetic"),
+    ("cli", "cli_training", "cli_sharing", "cli_tables", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

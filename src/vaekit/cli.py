@@ -13,6 +13,7 @@ import typer
 
 from vaekit import __version__, torchrun
 from vaekit.cli_sharing import export_command, push_command
+from vaekit.cli_tables import fidelity_command
 from vaekit.cli_training import MAX_SEED, sweep_command, train_command
 from vaekit.errors import InputError, LostRankError, NonFiniteError
 
@@ -236,6 +237,7 @@ def decompress_command(
         print(packing.decompress(run, source, out, trust=trust, watch=watch).path)
 
 
+app.command("fidelity")(fidelity_command)
 app.command("export")(export_command)
 app.command("push")(push_command)
 
