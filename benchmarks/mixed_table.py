@@ -8,7 +8,8 @@ of the cells is then missing completely at random. The density of what is left o
 which the trapezoid rule on a grid gives to many digits, as it does for all that is smooth and vanishes at both ends. Dates are scored by
 the mass of their day, numbers by their density in their own unit, as the recipe's are. Rows of the process that the model never saw are
 scored by both; the difference, which is never below 0 but by chance, is what the model misses. Beside it stands the product of the
-columns' own exact marginals: the best that a model of independent columns can do.
+columns' own exact marginals: the best that a model of independent columns can do. Rows that the model draws are compared with rows of the
+process by `vaekit.apps.fidelity`.
 
 Run: python -m benchmarks.mixed_table
 """
@@ -31,6 +32,7 @@ from scipy.special import expit, gammaln, log_expit, log_ndtr, log_softmax, logs
 
 from benchmarks.record import write
 from vaekit import commands
+from vaekit.apps.fidelity import Fidelity, fidelity
 from vaekit.data.tables import Schema, rows_of
 from vaekit.evaluate import log_likelihood
 
@@ -198,12 +200,22 @@ def compared(frame: pd.DataFrame, log_px: Array) -> Measured:
     return Measured(-float(true.mean()), float(gap.mean()), float(gap.std(ddof=1) / len(gap) ** 0.5), float((true - alone.sum(1)).mean()))
 
 
-def measured(seed: int, n: int, held_out: int, samples: int, folder: Path) -> Measured:
+def drawn(run: Any, new: Path, folder: Path) -> Fidelity:
+    """As many rows that the model draws as a file holds that it never saw, beside these."""
+    recipe = commands.load(run, device="cpu")[1]
+    if recipe.known is None or not isinstance(recipe.known.schema, Schema):
+        raise ValueError(f"{run} is no run of a table")
+    real, _ = rows_of(new, recipe.known.schema)
+    made, _ = rows_of(commands.sample(run, n=len(real), out=folder / "made.csv")[1], recipe.known.schema)
+    return fidelity(recipe.known.schema, *(split.batch(torch.arange(len(split))).x for split in (made, real, recipe.data().train)))
+
+
+def measured(seed: int, n: int, held_out: int, samples: int, folder: Path) -> tuple[Measured, Fidelity]:
     """Train on a .csv file with every setting at its default, and score rows of another."""
     frame = rows(held_out, 1000 + seed)
     path, new = save(rows(n, seed), folder / "table.csv"), save(frame, folder / "new.csv")
     run = commands.train("own:table", {"path": str(path), "kind": KINDS}, out=folder / "run", seed=seed, device="cpu")
-    return compared(frame, scores(run, new, samples))
+    return compared(frame, scores(run, new, samples)), drawn(run, new, folder)
 
 
 def main() -> None:
@@ -217,24 +229,33 @@ def main() -> None:
     torch.set_num_threads(1)
     figures: dict[str, dict[str, float | str | None]] = {}
     for n in given.n:
-        found = []
+        found: list[tuple[Measured, Fidelity]] = []
         for seed in range(given.seeds):
             start = time.process_time()
             with tempfile.TemporaryDirectory() as folder:
                 found.append(measured(seed, n, given.held_out, given.samples, Path(folder)))
-            one = found[-1]
+            one, like = found[-1]
             print(
                 f"{n} rows, seed {seed}: entropy {one.entropy:.3f}, gap {one.gap:.3f} +- {one.gap_se:.3f} nats ({one.percent:.2f}%), "
-                f"dependence {one.independent:.3f} nats, {one.dependence:.1f}% of it found, {time.process_time() - start:.0f} s",
+                f"dependence {one.independent:.3f} nats, {one.dependence:.1f}% of it found, AUROC {like.auroc:.3f} +- {like.auroc_se:.3f}, "
+                f"closer {like.closeness.closer:.3f} +- {like.closeness.closer_se:.3f}, {time.process_time() - start:.0f} s",
                 flush=True,
             )
-        units = {"entropy": "nats", "gap": "nats", "independent": "nats", "percent": "%", "dependence": "%"}
-        for key, unit in units.items():
-            values = [getattr(one, key) for one in found]
-            error = statistics.stdev(values) if len(values) > 1 else None
-            figures[f"{key}_{n}"] = {"value": statistics.mean(values), "error": error, "unit": unit}
-        figures[f"worst_{n}"] = {"value": max(one.percent for one in found), "error": None, "unit": "%"}
-        figures[f"least_{n}"] = {"value": min(one.gap / one.gap_se for one in found), "error": None, "unit": "standard errors"}
+        values = {
+            "entropy": ("nats", [one.entropy for one, _ in found]),
+            "gap": ("nats", [one.gap for one, _ in found]),
+            "independent": ("nats", [one.independent for one, _ in found]),
+            "percent": ("%", [one.percent for one, _ in found]),
+            "dependence": ("%", [one.dependence for one, _ in found]),
+            "auroc": ("0 to 1", [like.auroc for _, like in found]),
+            "close": ("%", [100 * like.closeness.close for _, like in found]),
+            "closer": ("0 to 1", [like.closeness.closer for _, like in found]),
+        }
+        for key, (unit, each) in values.items():
+            error = statistics.stdev(each) if len(each) > 1 else None
+            figures[f"{key}_{n}"] = {"value": statistics.mean(each), "error": error, "unit": unit}
+        figures[f"worst_{n}"] = {"value": max(one.percent for one, _ in found), "error": None, "unit": "%"}
+        figures[f"least_{n}"] = {"value": min(one.gap / one.gap_se for one, _ in found), "error": None, "unit": "standard errors"}
     if given.record:
         aim = {"value": 0.0, "tolerance": 5.0, "direction": "within", "source": "the exact likelihood, by quadrature"}
         write(
