@@ -14,6 +14,7 @@ from vaekit.cli_compare import compare_command
 from vaekit.cli_files import bar, compress_command, decompress_command
 from vaekit.cli_newdata import impute_command, score_command
 from vaekit.cli_sharing import export_command, push_command
+from vaekit.cli_tables import fidelity_command
 from vaekit.cli_training import MAX_SEED, sweep_command, train_command
 from vaekit.errors import InputError, LostRankError, NonFiniteError
 
@@ -211,6 +212,7 @@ app.command("compress")(compress_command)
 app.command("decompress")(decompress_command)
 app.command("score")(score_command)
 app.command("impute")(impute_command)
+app.command("fidelity")(fidelity_command)
 app.command("export")(export_command)
 app.command("push")(push_command)
 

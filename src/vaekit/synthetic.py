@@ -1,0 +1,73 @@
+"""What ``vaekit fidelity`` does: the rows that ``vaekit sample`` makes of a table, or another synthetic table, beside the run's own."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaekit.apps import fidelity as apps
+from vaekit.commands import sample
+from vaekit.data.core import Split
+from vaekit.data.tables import Schema, rows_of
+from vaekit.errors import InputError
+from vaekit.files import write_json
+from vaekit.launch import load
+from vaekit.runs import PathLike, Run
+
+__all__ = ["fidelity"]
+
+
+def fidelity(
+    run: PathLike | Run,
+    table: PathLike | None = None,
+    *,
+    n: int | None = None,
+    split: str = "test",
+    seed: int = 0,
+    trust: bool = False,
+) -> apps.Fidelity:
+    """`vaekit.apps.fidelity.fidelity` of a synthetic table, a split of the run's data that it was not trained on, and its training rows.
+
+    Args:
+        run: of a table.
+        table: a .csv, .tsv or .parquet file with the columns of the run's own, whoever made it; by default rows that `commands.sample`
+            draws, and then the result is kept in ``fidelity.json``.
+        n: how many to draw; by default as many as there are training rows, up to 10,000.
+        split: "test" or "valid", to compare with.
+        seed: of the rows that are drawn, and of what `vaekit.apps.fidelity.fidelity` draws.
+        trust: execute the recipe file that the run folder holds.
+
+    Raises:
+        InputError: as `load`; a run of something else than a table; both a table and a number of rows; the training rows as a split; a
+            table that does not fit.
+    """
+    run, recipe = load(run, trust=trust, device="cpu")
+    if recipe.known is None or not isinstance(recipe.known.schema, Schema):
+        raise InputError(f"{run.path} was trained by {run.config.recipe}, and only a table has columns to compare: give a run of own:table")
+    if table is not None and n is not None:
+        raise InputError(f"--n {n} says how many rows to draw, and {table} holds those to compare: leave out one")
+    if split == "train":
+        raise InputError("the training rows are no rows to compare with: a copy of them would be perfect; take --split test or valid")
+    schema, data = recipe.known.schema, recipe.data()
+    real, train = _rows(data.split(split)), _rows(data.train)
+    if table is not None:
+        made, notes = rows_of(Path(table), schema)
+        for note in notes:
+            warnings.warn(f"{table}: {note}.", stacklevel=2)
+        return apps.fidelity(schema, _rows(made), real, train, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:  # through the file, as whoever gets the table sees it
+        path = sample(run, n=min(10_000, len(train)) if n is None else n, seed=seed, out=Path(folder, "rows.parquet"), trust=trust)[1]
+        made, _ = rows_of(path, schema)
+    found = apps.fidelity(schema, _rows(made), real, train, seed=seed)
+    write_json(run.path / "fidelity.json", found.as_dict())
+    return found
+
+
+def _rows(split: Split) -> Tensor:
+    """All of them, NaN where a value is missing."""
+    batch = split.batch(torch.arange(len(split)))
+    return batch.x if batch.mask is None else batch.x.masked_fill(~batch.mask, torch.nan)
