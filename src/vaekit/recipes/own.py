@@ -22,6 +22,7 @@ from vaekit.data.core import DataSet
 from vaekit.data.tables import Column, Counts, Description, Known, Pixels, Schema, inspect, with_sizes
 from vaekit.data.tables.cells import Name
 from vaekit.data.tables.infer import Kind
+from vaekit.dist.counts import FEW, MANY
 from vaekit.errors import InputError
 from vaekit.heads.counts import Count
 from vaekit.models import VAE, with_context, with_mask
@@ -188,7 +189,10 @@ def counts(
         context=1,
     )
     sizes = torch.tensor(known.sizes).unsqueeze(1)
-    return Recipe(model, data, _bound(k, False), _training(known, lr, batch_size, epochs, patience), known, sizes)
+    training = _training(known, lr, batch_size, epochs, patience)
+    if float(sizes.median().exp()) < FEW * schema.width and batch_size * schema.width >= MANY:
+        training = replace(training, compile=False)  # a compiled step treats every entry as a count, the plain one those that are
+    return Recipe(model, data, _bound(k, False), training, known, sizes)
 
 
 LIKELIHOODS = {
