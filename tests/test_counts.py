@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from vaekit import dist, fit
 from vaekit.compiling import together
 from vaekit.data.core import Split
 from vaekit.data.sparse import SparseRows
-from vaekit.data.tables import sized
+from vaekit.data.tables import inspect, sized, with_sizes
 from vaekit.dist import counts
 from vaekit.errors import InputError
-from vaekit.evaluate import evaluate, log_likelihood, stream
+from vaekit.evaluate import embed, evaluate, log_likelihood, passes, stream
 from vaekit.evaluate.stream import CHUNK
 from vaekit.models import VAE
 from vaekit.recipes import own
@@ -147,6 +148,30 @@ def test_samples_of_wide_rows_are_decoded_one_at_a_time(monkeypatch: pytest.Monk
     monkeypatch.setattr(stream, "CHUNK", 60 * 3000)
     evaluate(recipe.model, recipe.data().train, samples=40)
     assert max(sizes) <= 60 * 3000 and len(sizes) == 40
+
+
+def test_a_file_is_looked_at_and_divided_without_being_dense(tmp_path: Path) -> None:
+    rows, columns, entries = 2000, 400_000, 100_000  # 3.2 GB dense
+    r = np.random.default_rng(0)
+    places = (r.integers(0, rows, entries), r.integers(0, columns, entries))
+    path = saved(sparse.coo_array((r.poisson(2.0, entries) + 1, places), shape=(rows, columns)), tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    data = with_sizes(inspect(path).data)
+    batch = data.train.batch(torch.arange(4))
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert batch.x.shape == (4, columns) and batch.c is not None and torch.allclose(batch.x.sum(1).clamp(min=1).log(), batch.c[:, 0])
+    assert after - before < 0.2 * rows * columns * 4 / 1024  # KiB
+
+
+def test_wide_rows_are_embedded_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = own.counts(saved(wide(), tmp_path), hidden=4, latent=2)
+    split = recipe.data().train
+    whole = embed(recipe.model, split)
+    sizes: list[int] = []
+    recipe.model.get_submodule("posterior").register_forward_hook(lambda module, given, q: sizes.append(len(given[0])))
+    monkeypatch.setattr(passes, "CHUNK", 7 * 3000 + 1)
+    torch.testing.assert_close(embed(recipe.model, split), whole)
+    assert max(sizes) == 7 and sum(sizes) == len(split)
 
 
 def test_a_row_and_a_column_of_zeros_are_handled(tmp_path: Path) -> None:
