@@ -17,6 +17,7 @@ from vaekit import heads, priors
 from vaekit.conditional import Conditional
 from vaekit.data.core import DataSet
 from vaekit.data.tables import Counts, Known, Pixels, Schema, with_sizes
+from vaekit.dist.counts import FEW, MANY
 from vaekit.models import VAE, LatentModel, NotAtRandom, plain_input, with_context, with_mask, with_mask_and_context
 from vaekit.nn import Layer, LogCounts, PassLast, conv_decoder, conv_encoder, mlp
 from vaekit.recipes.contexts import context_width, flat_with_context
@@ -198,4 +199,7 @@ def counts(
         view=with_context,
         context=c + 1,
     )
-    return Recipe(model, data, bound_of(k, False), training_of(known, lr, batch_size, epochs, patience), known, known.contexts())
+    training = training_of(known, lr, batch_size, epochs, patience)
+    if math.exp(known.sizes[len(known.sizes) // 2]) < FEW * schema.width and batch_size * schema.width >= MANY:
+        training = replace(training, compile=False)  # a compiled step treats every entry as a count, the plain one those that are
+    return Recipe(model, data, bound_of(k, False), training, known, known.contexts())
