@@ -94,7 +94,8 @@ class Run:
 
 
 def create(config: Config, *, out: Path | None, source: Path | None = None, known: Known | None = None, root: Path = Path("runs")) -> Run:
-    """Make a new run folder: ``out``, which must not exist yet or be empty, or the next free ``runs/<recipe>-<n>``.
+    """Make a new run folder: ``out``, which must not exist yet or be empty, or the next free ``runs/<recipe>-<n>``; of data of the user's
+    own ``runs/<data>-<n>``.
 
     Args:
         config: what the run is.
@@ -106,7 +107,7 @@ def create(config: Config, *, out: Path | None, source: Path | None = None, know
     Raises:
         InputError: ``out`` holds something already; the folder cannot be made.
     """
-    path = claim(config.recipe, out=out, root=root)
+    path = claim(config.recipe if known is None else known.name, out=out, root=root)
     if source is not None:
         with explained(path):
             shutil.copyfile(source, path / "recipe.py")
