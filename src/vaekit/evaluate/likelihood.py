@@ -22,6 +22,7 @@ from vaekit.evaluate.passes import device_of, observing
 from vaekit.evaluate.stream import blocks, certain, check_finite, entries, require_density, tiles, worth_compiling
 from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel
+from vaekit.text import measured, notebook_table
 
 __all__ = ["Evaluation", "each", "evaluate", "summary"]
 
@@ -64,6 +65,23 @@ class Evaluation:
     def as_dict(self) -> dict[str, object]:
         """For JSON: plain numbers; None for an error that one example alone cannot have."""
         return {key: _plain(value) for key, value in asdict(self).items()}
+
+    def _repr_html_(self) -> str:
+        """For a notebook: every number with its error."""
+        one = len(self.rates) == 1
+        rows = [
+            ["negative log-likelihood, at most", measured(self.nll, self.nll_se, "nats")],
+            ["evidence lower bound", measured(self.elbo, self.elbo_se, "nats")],
+            ["reconstruction term E log p(x | z)", measured(self.log_px, self.log_px_se, "nats")],
+            *(
+                ["KL(q(z | x) ‖ p(z))" if one else f"KL of level {n}, from the top", measured(rate, se, "nats")]
+                for n, (rate, se) in enumerate(zip(self.rates, self.rates_se, strict=True))
+            ),
+            ["bits per dimension, at most", measured(self.bits_per_dim)],
+            ["effective sample size", f"{self.ess:.1f} of {self.samples}"],
+            ["active latent dimensions", f"{self.active_units} of {self.latent_dim}"],
+        ]
+        return notebook_table(f"{self.examples} examples, {self.samples} importance samples each, ± standard error over examples", rows)
 
 
 def evaluate(

@@ -30,6 +30,8 @@ from vaekit import noise
 from vaekit.dist import centre, closed_form_kl, describe, draw, has_density, is_discrete, log_prob_observed, tempered
 from vaekit.errors import InputError
 from vaekit.models.view import plain_input
+from vaekit.tensors import evaluating
+from vaekit.text import notebook_table
 from vaekit.types import Batch
 
 __all__ = ["LatentModel", "Level", "Pick", "Trace", "at_centre", "from_p", "from_q", "given", "plain_input", "prefix"]
@@ -315,7 +317,32 @@ class LatentModel(nn.Module, abc.ABC):
             return torch.cat([level.z[0].flatten(1) for level in levels if level.informed], -1)
 
     def extra_repr(self) -> str:
-        return f"parameters={sum(p.numel() for p in self.parameters()):,}"
+        return f"parameters={_size(self):,}"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the parts, their shapes and parameters."""
+        rows = [
+            [name, " → ".join(type(m).__name__ for m in (part, *part.children())), f"{_size(part):,}"]
+            for name, part in self.named_children()
+        ]
+        return notebook_table(
+            f"{type(self).__name__}, {_size(self):,} parameters{_shapes(self)}", rows, headers=["part", "made of", "parameters"]
+        )
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _shapes(model: LatentModel) -> str:
+    """Of z and x, where the model can be run without a context."""
+    try:
+        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            t = model.trace(from_p(1, 1))
+    except InputError:
+        return ""
+    z = ", ".join(str(list(level.p.event_shape)) for level in t.levels)
+    return f": z {z}, x {list(t.px.event_shape)}"
 
 
 def _contexts(context: Tensor | None, n: int) -> Tensor | None:
