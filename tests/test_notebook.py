@@ -49,7 +49,7 @@ def shown(thing: object) -> list[str]:
 def vae(context: int = 0) -> VAE:
     torch.manual_seed(0)
     q, p = torch.nn.Linear(6 + context, 4), torch.nn.Linear(2 + context, 6)
-    parts = priors.StandardNormal(2), Conditional(q, heads.Gaussian(2)), Conditional(p, heads.Bernoulli((1, 2, 3)))
+    parts = priors.StandardNormal(2), Conditional(q, heads.Gaussian(2)), Conditional(p, heads.Bernoulli(6))
     return VAE(*parts, view=with_context, context=context) if context else VAE(*parts)
 
 
@@ -58,13 +58,13 @@ def test_a_model_shows_its_parts_shapes_and_parameters() -> None:
     before = torch.get_rng_state()
     cells = shown(model)
     assert torch.equal(before, torch.get_rng_state()) and model.training
-    assert cells[0] == f"VAE, {6 * 4 + 4 + 2 * 6 + 6} parameters: z [2], x [1, 2, 3]"
+    assert cells[0] == f"VAE, {6 * 4 + 4 + 2 * 6 + 6} parameters: z [2], x [6]"
     assert cells[cells.index("posterior") :][:3] == ["posterior", "Conditional → Linear → Gaussian", "28"]
     assert shown(vae(context=3))[0] == f"VAE, {9 * 4 + 4 + 5 * 6 + 6} parameters"  # p(x | z, c) alone has no shape to show
 
 
 def test_estimates_show_their_numbers_with_their_errors() -> None:
-    model, rows = vae(), Split((torch.rand(9, 1, 2, 3) < 0.5).float())
+    model, rows = vae(), Split((torch.rand(9, 6) < 0.5).float())
     found = evaluate(model, rows, samples=3)
     cells = shown(found)
     value, error = cells[cells.index("evidence lower bound") + 1].removesuffix(" nats").replace("−", "-").split(" ± ")
