@@ -21,6 +21,7 @@ from vaekit.cli import main
 from vaekit.data.tables import Known, Schema, inspect
 from vaekit.errors import InputError
 from vaekit.launch import load
+from vaekit.nn import LogCounts
 from vaekit.recipes import own
 
 pd = pytest.importorskip("pandas")
@@ -125,6 +126,7 @@ def test_without_where_contexts_are_those_of_training_rows(run: Path, table: Pat
     assert abs(made["dose"].mean() - 3) < 0.1 and among(made["dose"], all_rows["dose"])
     x = made[["u", "v", "w"]].to_numpy()
     assert (abs(x.mean(0) - SHARE @ MEAN) < 0.25).all()
+    assert abs(given(made).mean() - given(all_rows).mean()) < 0.2  # each row is a draw under the context that stands beside it
     commands.sample(run, n=500, where=("class=c",), out=run.parent / "made.csv")
     kept = pd.read_csv(run.parent / "made.csv")
     known = Known.from_json(json.loads((run / "schema.json").read_text()))
@@ -325,7 +327,8 @@ def test_counts_given_their_batch_and_size(tmp_path: Path, capsys: pytest.Captur
     split = recipe.data().train
     assert split.c is not None and split.c.shape[1] == 3 and recipe.contexts is not None and recipe.contexts.shape[1] == 3
     rows = split.batch(torch.arange(len(split)))
-    assert rows.c is not None
+    layer = recipe.model.get_submodule("posterior.net.0")
+    assert rows.c is not None and isinstance(layer, LogCounts) and layer.n == 3
     torch.testing.assert_close(rows.c[:, 2], rows.x.sum(1).log())
     for name, high, size in (("0", slice(10, 20), 300), ("1", slice(0, 10), 900)):
         made, _ = commands.sample(out, n=300, where=(f"batch={name}",))

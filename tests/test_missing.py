@@ -47,9 +47,9 @@ def rows(oracle: PPCA) -> Batch:
 
 
 def quadrature(oracle: PPCA, batch: Batch, masks: SelfMasking) -> tuple[Tensor, Tensor]:
-    """log p(x_obs, m) and E[x_2 | x_obs, m] of each row, exact, on a grid over x_2; differentiable in the mask's parameters."""
+    """log p(x_obs, m) and E[x_2 | x_obs, m] of each row, exact, on a grid over x_2; differentiable in the parameters."""
     mean, cov = oracle.joint()
-    mean, cov = mean[-3:].detach(), cov[-3:, -3:].detach()
+    mean, cov = mean[-3:], cov[-3:, -3:]
     grid = torch.linspace(-40, 40, 20001, dtype=f64)
     found = []
     for x, m in zip(batch.x, batch.mask if batch.mask is not None else [], strict=True):
@@ -102,11 +102,12 @@ def test_the_bound_reaches_log_p_of_observed_values_and_mask(oracle: PPCA) -> No
 def test_the_gradient_of_the_bound_is_that_of_the_likelihood(oracle: PPCA) -> None:
     batch = rows(oracle)
     masks = masking()
-    expected = torch.autograd.grad(quadrature(oracle, batch, masks)[0].sum(), list(masks.parameters()))
+    parameters = [*masks.parameters(), *oracle.likelihood.parameters()]  # the decoder's too: by u, it hears of the mask
+    expected = torch.autograd.grad(quadrature(oracle, batch, masks)[0].sum(), parameters)
     torch.manual_seed(0)
-    found = torch.autograd.grad(IWAE(20_000)(exact(oracle, batch, masks), batch).surrogate.sum(), list(masks.parameters()))
+    found = torch.autograd.grad(IWAE(20_000)(exact(oracle, batch, masks), batch).surrogate.sum(), parameters)
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(-one, other, atol=0.03, rtol=0.03)
+        torch.testing.assert_close(-one, other, atol=0.08, rtol=0.03)
 
 
 def test_the_level_of_what_is_missing_has_no_rate_and_is_no_code(oracle: PPCA) -> None:
