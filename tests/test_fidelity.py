@@ -210,10 +210,16 @@ def test_what_is_refused() -> None:
         fidelity(found, x[:5], x, x)
 
 
-def test_the_classifier_takes_the_same_folds_for_a_seed() -> None:
-    found = Schema.infer(rows(100, 0))
-    a, b = (found.encode(rows(60, seed))[0].double().numpy() for seed in (1, 2))
-    assert told_apart(found.modelled, a, b) == told_apart(found.modelled, a, b)
+def test_the_error_of_what_the_classifier_says() -> None:
+    """Over pairs of small tables of one process, whose folds share chance differences: z-scores, their mean and their spread."""
+    found = Schema.infer(rows(500, 0))
+    z = []
+    for seed in range(30):
+        a, b = (found.encode(rows(40, 1000 + 2 * seed + i))[0].double().numpy() for i in (0, 1))
+        area, error = told_apart(found.modelled, a, b, seed=seed)
+        z.append((area - 0.5) / error)
+    assert abs(np.mean(z)) < 3 / 30**0.5 and 0.65 < np.std(z) < 1.15
+    assert told_apart(found.modelled, a, b, seed=29) == (area, error)
 
 
 # ---- a run
@@ -248,6 +254,7 @@ def test_a_table_that_somebody_made(run: Path, tmp_path: Path, capsys: pytest.Ca
     found = json.loads(capsys.readouterr().out)
     assert found["closeness"]["copies"] > 1000 and found["closeness"]["close"] > 0.75 and found["held_out"] == 150
     assert ((run / "fidelity.json").read_bytes() if before else None) == before
+    assert synthetic.fidelity(run, copied).auroc != found["auroc"]  # beside the test rows
     strange = mixed.save(read_table(copied).assign(city="Paris"), tmp_path / "strange.csv")
     for words, message in (
         ([str(strange)], 'column "city" holds'),
