@@ -369,6 +369,10 @@ AWKWARD: dict[str, Refused | Handled] = {
     # counts
     "sparse with negative values": Refused(sparse([[0, 3], [0, -1]]), r"holds -1 in row 1, column 1"),
     "sparse with broken values": Refused(sparse([[0, 3], [0.7, 1]]), r"holds 0.7 in row 1, column 0.*not normalised"),
+    "sparse with logarithms of counts": Refused(sparse(np.log1p([[0, 3], [1, 1]])), r"holds 1.38629 in row 0, column 1, and 3 entries"),
+    "sparse with a row and a column of zeros": Handled(
+        sparse([[0, 0, 0], *[[0, 2, 5], [0, 9, 0]] * 30]), lambda f: f.data.shape == (3,) and "row totals 0 to 9" in f.describe()
+    ),
     "sparse of zeros": Refused(sparse(np.zeros((3, 4))), "all 3 x 4 counts are 0"),
     "sparse with infinities": Refused(sparse([[0, np.inf], [1, 1]]), "holds inf in row 0"),
     "an .h5ad that is none": Refused(text("no", "x.h5ad"), "x.h5ad (is no whole|needs anndata)"),
