@@ -34,8 +34,7 @@ SLOPES, BIASES, COLUMNS = [-1.5, 0.8], [0.3, 1.0], (2, 0)
 def masking() -> SelfMasking:
     model = SelfMasking(3, COLUMNS).double()
     with torch.no_grad():
-        model.slope.copy_(torch.tensor(SLOPES))
-        model.bias.copy_(torch.tensor(BIASES))
+        model.scaled.copy_(torch.tensor([SLOPES, BIASES]) / 10)
     return model
 
 
@@ -107,7 +106,7 @@ def test_the_gradient_of_the_bound_is_that_of_the_likelihood(oracle: PPCA) -> No
     torch.manual_seed(0)
     found = torch.autograd.grad(IWAE(20_000)(exact(oracle, batch, masks), batch).surrogate.sum(), parameters)
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(-one, other, atol=0.08, rtol=0.03)
+        torch.testing.assert_close(-one, other, atol=0.12, rtol=0.03)
 
 
 def test_the_level_of_what_is_missing_has_no_rate_and_is_no_code(oracle: PPCA) -> None:
@@ -274,7 +273,7 @@ def test_a_model_of_the_mask_recovers_what_was_censored(runs: Path) -> None:
         error[kind], shift[kind] = np.sqrt((apart[gone] ** 2).mean()), apart.mean(0)[[0, 2]]
     assert (table.mean() - truth.mean())["a"] / truth["a"].std() < -0.7  # of the observed values
     assert (shift["at-random"] < -0.35).all() and (abs(shift["self-masking"]) < 0.2).all()
-    assert error["self-masking"] < 0.8 * error["at-random"]
+    assert error["self-masking"] < 0.6 * error["at-random"]
     model = load(runs / "self-masking")[1].model
     assert isinstance(model, NotAtRandom) and isinstance(model.missing, SelfMasking)
     assert model.missing.columns == (0, 2) and (model.missing.slope < -0.5).all()  # it has found that large values are missing

@@ -25,6 +25,10 @@ from vaekit.errors import InputError
 
 __all__ = ["MaskModel", "MaskNetwork", "SelfMasking"]
 
+RATE = 10.0
+"""Slopes and biases are so many times their parameters. Adam moves each parameter by about its learning rate a step, and a threshold is a
+slope of 5 or 10 standard deviations: the decoder would have learned by heart before the mask is known."""
+
 
 class MaskModel(nn.Module, abc.ABC):
     """log p(m_d | x) of the columns whose missingness is modelled, 0 of the others.
@@ -89,12 +93,21 @@ class SelfMasking(MaskModel):
         if len(share) != len(columns) or not bool(((share > 0) & (share < 1)).all()):
             raise InputError(f"SelfMasking(observed={observed}): give a share between 0 and 1 for each of {len(columns)} columns")
         self.sign = sign
-        self.slope = nn.Parameter(torch.zeros(len(columns)))
-        self.bias = nn.Parameter(share.logit())
+        self.scaled = nn.Parameter(torch.stack([torch.zeros(len(columns)), share.logit() / RATE]))
+
+    @property
+    def slope(self) -> Tensor:
+        """a_d, ``[M]``."""
+        a = RATE * self.scaled[0]
+        return self.sign * softplus(a) if self.sign else a
+
+    @property
+    def bias(self) -> Tensor:
+        """b_d, ``[M]``."""
+        return RATE * self.scaled[1]
 
     def logits(self, x: Tensor) -> Tensor:
-        a = self.sign * softplus(self.slope) if self.sign else self.slope
-        return a * x.index_select(-1, self.index) + self.bias
+        return self.slope * x.index_select(-1, self.index) + self.bias
 
 
 class MaskNetwork(MaskModel):

@@ -161,7 +161,7 @@ class Context:
                 known[""] = int(GONE)
             key = text.lower() if isinstance(column.categories[0], bool) else text
             if key not in known:
-                held = ", ".join(list(known)[:20]) + (", ..." if len(known) > 20 else "")
+                held = ", ".join([name or "nothing (missing)" for name in known][:20]) + (", ..." if len(known) > 20 else "")
                 raise InputError(f"--where {word}: {shown(column.name)} has no such value; it is one of {held}")
             return torch.tensor(float(known[key]))
         try:
