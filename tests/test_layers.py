@@ -16,7 +16,7 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 
 # Lowest first. Modules of one layer may import each other, without cycles; a layer may import any layer below it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "types", "tensors", "noise", "files", "compiling", "matmul", "torchrun"),
+    ("errors", "types", "tensors", "text", "noise", "files", "compiling", "matmul", "torchrun"),
     ("dist",),
     ("nn",),
     ("conditional", "heads", "quantise", "priors"),
@@ -30,8 +30,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("viz",),
     ("apps",),
     ("recipes",),
-    ("runs", "outputs", "report", "launch", "sweeps", "packing", "exporting", "card", "hub", "commands", "synthetic"),
-    ("cli", "cli_training", "cli_sharing", "cli_tables", "__main__"),
+    (
+        *("runs", "outputs", "report", "launch", "sweeps", "packing", "exporting", "card", "hub"),
+        *("scoring", "filling", "comparing", "synthetic", "commands"),
+    ),
+    ("cli", "cli_training", "cli_sharing", "cli_newdata", "cli_files", "cli_compare", "cli_tables", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

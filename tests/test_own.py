@@ -365,3 +365,10 @@ def test_a_sweep_of_a_table(people: Path, tmp_path: Path) -> None:
     assert vaekit(*words) == 0
     runs = sorted(path.parent for path in (tmp_path / "sweep").rglob("run.json"))
     assert len(runs) == 2 and all(vaekit("sample", run, "--n", 2) == 0 for run in runs)
+
+
+def test_a_run_without_a_place_is_called_as_its_data(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for n in (1, 2):
+        assert vaekit("train", people, "--drop", "id", "--epochs", 1, "--hidden", 4) == 0
+        assert (tmp_path / "runs" / f"people-{n}" / "run.json").is_file()

@@ -19,9 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vaekit.text import visible
 from vaekit.viz import curves, kl_bars, manifold, pairs, png, scatter, sheet, strips
 from vaekit.viz.figure import blank, drawable, text_width, wrapped
-from vaekit.viz.text import visible
 
 X = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 FIGURES: dict[str, Callable[[], Figure]] = {

@@ -19,8 +19,8 @@ from PIL import Image
 import vaekit
 from vaekit.errors import InputError
 from vaekit.evaluate import Finding
+from vaekit.text import visible
 from vaekit.viz import Findings, Number, Picture, Section, Table, kl_bars, page, png, sheet
-from vaekit.viz.text import visible
 
 EVIL = '</title></style></bdi><script>alert("1")</script><img src=x onerror=y> & \'q\' "\n\u202egnp.exe\u200f\x1b[0m'
 SHOWN = EVIL.replace("\n", "\\n").replace("\u202e", "\\u202e").replace("\u200f", "\\u200f").replace("\x1b", "\\x1b")

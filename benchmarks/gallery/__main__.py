@@ -36,6 +36,7 @@ ORDER = (
     "discrete",
     "generation",
     "likelihood",
+    "counts",
 )
 INTRODUCTION = """# Gallery
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vaekit import __version__, torchrun
+from vaekit.cli_compare import compare_command
+from vaekit.cli_files import bar, compress_command, decompress_command
+from vaekit.cli_newdata import impute_command, score_command
 from vaekit.cli_sharing import export_command, push_command
 from vaekit.cli_tables import fidelity_command
 from vaekit.cli_training import MAX_SEED, sweep_command, train_command
@@ -71,7 +72,7 @@ def evaluate_command(
     run: RunFolder,
     samples: Annotated[int | None, typer.Option(help="Importance samples per example; 5000, with --diagnose 5.")] = None,
     diagnose: Annotated[bool, typer.Option("--diagnose", help="What is wrong with the model, instead of its likelihood.")] = False,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Annotated[str | None, typer.Option(help="train, valid or test; test by default.")] = None,
     data: Data = None,
     seed: Annotated[int, typer.Option(help="Of the samples.", min=0, max=MAX_SEED)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
@@ -88,19 +89,20 @@ def evaluate_command(
     if diagnose:
         from vaekit.outputs import diagnosis_text
 
-        with _bar("diagnosing") as watch:
+        with bar("diagnosing") as watch:
             found = commands.diagnose(
-                run, samples=5 if samples is None else samples, split=split, seed=seed, device=device, trust=trust, watch=watch
+                run, samples=5 if samples is None else samples, split=split or "test", seed=seed, device=device, trust=trust, watch=watch
             )
-        print(json.dumps(found.as_dict(), allow_nan=False) if as_json else diagnosis_text(found, split))
+        print(json.dumps(found.as_dict(), allow_nan=False) if as_json else diagnosis_text(found, split or "test"))
         return
     samples = 5000 if samples is None else samples
-    with _bar("evaluating") as watch:
+    with bar("evaluating") as watch:
         result = commands.evaluate(run, samples=samples, split=split, data=data, seed=seed, device=device, trust=trust, watch=watch)
     if as_json:
         print(json.dumps(result.as_dict(), allow_nan=False))
         return
-    print(f"{result.examples} {split if data is None else data.name} examples, {result.samples} importance samples each; nats per example")
+    of = (split or "test") if data is None else data.name
+    print(f"{result.examples} {of} examples, {result.samples} importance samples each; nats per example")
     print(f"  negative log-likelihood  at most {result.nll:.2f} +- {result.nll_se:.2f}")
     print(f"  evidence lower bound     {result.elbo:.2f} +- {result.elbo_se:.2f}")
     print(f"  reconstruction           {result.log_px:.2f} +- {result.log_px_se:.2f}")
@@ -122,13 +124,17 @@ def sample_command(
         bool | None,
         typer.Option("--draw/--mean", help="Draw x ~ p(x | z), or show its mean: by default the mean of images, a draw of rows."),
     ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="column=value that is given, of a model trained with --condition; may come again.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="A .png or .npy file, of a table .csv, .parquet or .npy; by default in the run.")] = None,
     trust: Trust = False,
 ) -> None:
     """Decode z ~ p(z): means of p(x | z), or draws."""
     from vaekit import commands
 
-    print(commands.sample(run, n=n, temperature=temperature, seed=seed, mean=None if draw is None else not draw, out=out, trust=trust)[1])
+    mean = None if draw is None else not draw
+    print(commands.sample(run, n=n, temperature=temperature, seed=seed, mean=mean, where=where or (), out=out, trust=trust)[1])
 
 
 @app.command("reconstruct")
@@ -181,7 +187,7 @@ def traverse_command(
 @app.command("embed")
 def embed_command(
     run: RunFolder,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    split: Annotated[str | None, typer.Option(help="train, valid or test; test by default.")] = None,
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="A .npz file; by default RUN/embedding-<name>.npz.")] = None,
     device: Device = "auto",
@@ -201,42 +207,11 @@ def report_command(run: RunFolder, trust: Trust = False) -> None:
     print(commands.report(run, trust=trust))
 
 
-@app.command("compress")
-def compress_command(
-    run: RunFolder,
-    paths: Annotated[list[Path], typer.Argument(metavar="[IN] OUT", help="A .npy, .npz or IDX file of rows; the file to write.")],
-    split: Annotated[str | None, typer.Option(help="train, valid or test of the run's own data, in place of IN.")] = None,
-    key: Annotated[str | None, typer.Option(help="Which array of a .npz file.")] = None,
-    size: Annotated[int, typer.Option(help="Rows that the networks see at a time.", min=1)] = 64,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Decode before writing.")] = True,
-    trust: Trust = False,
-) -> None:
-    """Pack discrete data without loss, at the model's bound."""
-    from vaekit import packing
-
-    if len(paths) > 2:
-        raise InputError(f"vaekit compress takes a file of rows and the file to write, and was given {len(paths)} files")
-    source = paths[0] if len(paths) == 2 else None
-    with _bar("compressing") as watch:
-        done = packing.compress(run, source, paths[-1], split=split, key=key, size=size, verify=verify, trust=trust, watch=watch)
-    print(f"{done.examples} examples, {done.bytes} bytes: {done.bits_per_value:.4f} bits a value, {done.raw / done.bytes:.1f} times less")
-    print(done.path)
-
-
-@app.command("decompress")
-def decompress_command(
-    run: RunFolder,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A file that vaekit compress wrote.", show_default=False)],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .npy or .npz file to write.", show_default=False)],
-    trust: Trust = False,
-) -> None:
-    """The very array that was compressed, as .npy or .npz."""
-    from vaekit import packing
-
-    with _bar("decompressing") as watch:
-        print(packing.decompress(run, source, out, trust=trust, watch=watch).path)
-
-
+app.command("compare")(compare_command)
+app.command("compress")(compress_command)
+app.command("decompress")(decompress_command)
+app.command("score")(score_command)
+app.command("impute")(impute_command)
 app.command("fidelity")(fidelity_command)
 app.command("export")(export_command)
 app.command("push")(push_command)
@@ -247,20 +222,6 @@ def _numbers(flag: str, words: str | None) -> list[int] | None:
         return None if words is None else [int(word) for word in words.split(",")]
     except ValueError:
         raise InputError(f'{flag} takes whole numbers with commas between them, not "{words}"') from None
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, silence elsewhere."""
-    from tqdm import tqdm
-
-    with tqdm(desc=title, unit="example", leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def watch(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield watch
 
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer keeps click to itself; this is click's UsageError

@@ -24,7 +24,7 @@ MAX_SEED = 2**63 - 1
 
 def train_command(
     context: typer.Context,
-    out: Annotated[Path | None, typer.Option(help="The run folder; by default runs/<recipe>-<n>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; by default runs/<recipe or data>-<n>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, bit for bit.")] = False,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and noise; 1 by default.", min=0, max=MAX_SEED)] = None,
     device: Annotated[str | None, typer.Option(help='"auto" takes a GPU where there is one; by default the recipe\'s.')] = None,

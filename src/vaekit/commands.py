@@ -24,7 +24,7 @@ from torch import Tensor
 from vaekit import data as data_sets
 from vaekit import viz
 from vaekit.data.core import Split
-from vaekit.data.tables import Counts, Pixels, rows_of, sized
+from vaekit.data.tables import Pixels
 from vaekit.errors import InputError
 from vaekit.evaluate import Diagnosis, Evaluation, Finding, latents, leading, quantiles, spherical, straight
 from vaekit.evaluate import diagnose as diagnose_split
@@ -37,9 +37,11 @@ from vaekit.files import write_bytes, write_json
 from vaekit.launch import load, train
 from vaekit.models.core import LatentModel
 from vaekit.outputs import check_suffix, default_path, save, suffixes
+from vaekit.recipes.contexts import contexts_where
 from vaekit.recipes.core import Recipe, names, summary
 from vaekit.report import UNTRAINED, write_report
 from vaekit.runs import PathLike, Run, read_results
+from vaekit.scoring import given
 from vaekit.sweeps import sweep
 from vaekit.types import Batch
 
@@ -74,26 +76,27 @@ def evaluate(
     run: PathLike | Run,
     *,
     samples: int = 5000,
-    split: str = "test",
+    split: str | None = None,
     data: PathLike | None = None,
     seed: int = 0,
     device: str = "auto",
     trust: bool = False,
     watch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """`vaekit.evaluate.evaluate` on a split of the run's data; kept in ``evaluation.json``. Or on all rows of ``data``, a file or folder
-    like the one that the run was trained on, which is checked against what the run knows of its own; that is not kept.
+    """`vaekit.evaluate.evaluate` on a split of the run's data, by default "test"; kept in ``evaluation.json``. Or on all rows of ``data``,
+    a file or folder like the one that the run was trained on, which is checked against what the run knows of its own; that is not kept.
 
     Raises:
-        InputError: as `load`; ``samples`` below 1; an unknown split; data that do not fit.
+        InputError: as `load`; ``samples`` below 1; an unknown split; data that do not fit; both a split and data.
     """
+    split = _one(split, data)
     run, recipe = load(run, trust=trust, device=device)
     kept = read_results(run, "evaluation.json", "vaekit evaluate")
     _writable(run, "evaluation.json")
     if not recipe.objective.trains_q:
         warnings.warn(f"{UNTRAINED}.", stacklevel=2)
     if data is not None:
-        return evaluate_split(recipe.model, _given(run, recipe, Path(data)), samples=samples, seed=seed, watch=watch)
+        return evaluate_split(recipe.model, given(run, recipe, Path(data)), samples=samples, seed=seed, watch=watch)
     result = evaluate_split(recipe.model, recipe.data().split(split), samples=samples, seed=seed, watch=watch)
     write_json(run.path / "evaluation.json", kept | {split: result.as_dict()})
     return result
@@ -134,6 +137,7 @@ def sample(
     temperature: float = 1.0,
     seed: int = 0,
     mean: bool | None = None,
+    where: Sequence[str] = (),
     out: PathLike | None = None,
     trust: bool = False,
 ) -> tuple[Tensor, Path]:
@@ -141,23 +145,25 @@ def sample(
 
     By default means of images, and draws of a table or of counts. ``out`` is a .png or .npy file, of a table a .csv, .parquet or .npy file;
     by default one in the run's figures, a .npy where the examples are no images, or of a table ``samples.csv`` in the run: the original
-    columns, dtypes and categories.
+    columns, dtypes and categories. Columns that the model is conditioned on are those of training rows, or with ``where`` ("column=value",
+    one a column) of those training rows that have these values.
 
     Raises:
-        InputError: as `load`; n < 1; a negative temperature; another kind of file.
+        InputError: as `load`; n < 1; a negative temperature; another kind of file; a column or a value that there is not.
     """
     run, recipe = load(run, trust=trust)
     known = recipe.known
     if out is not None:
         check_suffix(Path(out), *suffixes(known))
     mean = (known is None or isinstance(known.schema, Pixels)) if mean is None else mean
+    contexts = contexts_where(recipe, where)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        context = None if recipe.contexts is None else recipe.contexts[torch.randint(len(recipe.contexts), (max(n, 0),))]
-        context = None if context is None else context.to(device_of(recipe.model))
+        c = None if contexts is None else contexts[torch.randint(len(contexts), (max(n, 0),))]
+        context = None if c is None else c.to(device_of(recipe.model))
         x = recipe.model.sample(n, temperature=temperature, mean=mean, context=context).cpu()
     target = default_path(run, "samples", x, known) if out is None else Path(out)
-    save(x, target, known=known)
+    save(x, target, known=known, c=c)
     return x, target
 
 
@@ -188,7 +194,7 @@ def reconstruct(
     batch = _batch(recipe.model, found.head(min(16, len(found)) if n is None else n), 0 if seed is None else seed)
     x_hat = recipe.model.reconstruct(batch).cpu()
     target = default_path(run, "reconstructions", x_hat, recipe.known) if out is None else Path(out)
-    save(x_hat, target, lambda: viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1])), known=recipe.known)
+    save(x_hat, target, lambda: viz.pairs(batch.x.cpu(), x_hat, gap=viz.gap_for(x_hat.shape[-1])), known=recipe.known, c=batch.c)
     return x_hat, target
 
 
@@ -270,24 +276,25 @@ def traverse(
 def embed(
     run: PathLike | Run,
     *,
-    split: str = "test",
+    split: str | None = None,
     data: PathLike | None = None,
     out: PathLike | None = None,
     device: str = "auto",
     trust: bool = False,
 ) -> tuple[Tensor, Path]:
-    """The centre of q(z | x) of every example of a split, ``[N, D]``, and their file (.npz: ``z``, and ``label`` if there is one).
-    ``data`` as in `evaluate`, in the order of the file.
+    """The centre of q(z | x) of every example of a split, by default "test", ``[N, D]``, and their file (.npz: ``z``, and ``label`` if
+    there is one). ``data`` as in `evaluate`, in the order of the file.
 
     Raises:
-        InputError: as `load`; an unknown split; another kind of file; data that do not fit.
+        InputError: as `load`; an unknown split; another kind of file; data that do not fit; both a split and data.
     """
+    split = _one(split, data)
     run, recipe = load(run, trust=trust, device=device)
     name = split if data is None else Path(data).resolve().name.partition(".")[0]
     target = run.path / f"embedding-{name}.npz" if out is None else Path(out)
     check_suffix(target, ".npz")
     _encoder(run, recipe)
-    rows = recipe.data().split(split) if data is None else _given(run, recipe, Path(data))
+    rows = recipe.data().split(split) if data is None else given(run, recipe, Path(data))
     z = embed_split(recipe.model, rows)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **({"z": z.numpy()} | ({} if rows.label is None else {"label": rows.label.numpy()})))
@@ -307,14 +314,13 @@ def report(run: PathLike | Run, *, trust: bool = False) -> Path:
     return write_report(run, recipe, read_results(run, "evaluation.json", "vaekit evaluate"))
 
 
-def _given(run: Run, recipe: Recipe, path: Path) -> Split:
-    """All rows of other data, after a look that they are like the run's own."""
-    if recipe.known is None:
-        raise InputError(f"{run.path} was trained by {run.config.recipe} on its own data, and cannot read {path}: choose a split of those")
-    rows, notes = rows_of(path, recipe.known.schema)
-    for note in notes:
-        warnings.warn(f"{path}: {note}.", stacklevel=3)
-    return sized(rows) if isinstance(recipe.known.schema, Counts) else rows
+def _one(split: str | None, data: PathLike | None) -> str:
+    """The split that is meant where no data are given."""
+    if split is not None and data is not None:
+        raise InputError(
+            f"--split {split} is of the run's own data, and {data} are other ones, of which all rows are taken: give one of them"
+        )
+    return "test" if split is None else split
 
 
 def _writable(run: Run, name: str) -> None:

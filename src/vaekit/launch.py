@@ -51,7 +51,7 @@ def train(
     Args:
         recipe: a name of `list_all`, or ``path.py:function``.
         arguments: the recipe's own parameters; what is left out keeps its default, or on resuming what the run was started with.
-        out: the run folder; by default the next free ``runs/<recipe>-<n>``.
+        out: the run folder; by default the next free ``runs/<recipe>-<n>``, or ``runs/<data>-<n>``.
         resume: continue the run in ``out``, bit for bit as if it had never stopped. Under torchrun a run that has not begun is begun, so
             that one command line starts it and starts it again.
         seed: of the initial weights, the order of the data and all noise; 1 by default, as in pytorch/examples, whatever the recipe's

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -17,18 +18,31 @@ from vaekit.files import explained, write_bytes
 from vaekit.runs import Run
 from vaekit.viz.figure import Figure
 
-__all__ = ["check_suffix", "default_path", "diagnosis_text", "save", "save_table", "suffixes"]
+__all__ = ["TABLES", "check_suffix", "default_path", "diagnosis_text", "place", "save", "save_table", "suffixes", "write_frame"]
+
+TABLES = (".csv", ".parquet")
 
 
 def suffixes(known: Known | None) -> tuple[str, ...]:
     """The kinds of files that examples are written to."""
-    return (".csv", ".parquet", ".npy") if known is not None and isinstance(known.schema, Schema) else (".png", ".npy")
+    return (*TABLES, ".npy") if known is not None and isinstance(known.schema, Schema) else (".png", ".npy")
 
 
 def check_suffix(path: Path, *kinds: str) -> None:
     """Refuse a file of another kind than those."""
     if path.suffix.lower() not in kinds:
         raise InputError(f'--out {path}: writes {" or ".join(kinds)}, not "{path.suffix}"')
+
+
+def place(out: Path, *kinds: str) -> Path:
+    """The file to write, after a look whether it can be: said before the work, not after it."""
+    if kinds and out.suffix.lower() not in kinds:
+        raise InputError(f'{out}: writes {" or ".join(kinds)}, not "{out.suffix}"')
+    with explained(out):
+        if out.is_dir():
+            raise IsADirectoryError
+        out.parent.stat()
+    return out
 
 
 def _prepare(path: Path) -> None:
@@ -38,11 +52,19 @@ def _prepare(path: Path) -> None:
             path.parent.mkdir(exist_ok=True)
 
 
-def save(x: Tensor, target: Path, draw: Callable[[], Figure] | None = None, *, rows: bool = False, known: Known | None = None) -> None:
-    """x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; as a table where it is one; or as the figure that ``draw`` makes, by default
-    the bare images."""
-    if target.suffix.lower() in (".csv", ".parquet") and known is not None and isinstance(known.schema, Schema):
-        save_table(x.flatten(0, 1) if rows else x, known.schema, target)
+def save(
+    x: Tensor,
+    target: Path,
+    draw: Callable[[], Figure] | None = None,
+    *,
+    rows: bool = False,
+    known: Known | None = None,
+    c: Tensor | None = None,
+) -> None:
+    """x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; as a table where it is one, of rows with a context ``c`` with its columns; or as
+    the figure that ``draw`` makes, by default the bare images."""
+    if target.suffix.lower() in TABLES and known is not None and isinstance(known.schema, Schema):
+        save_table(x.flatten(0, 1) if rows else x, known.schema, target, c)
         return
     if target.suffix == ".npy":
         buffer = io.BytesIO()
@@ -58,16 +80,20 @@ def save(x: Tensor, target: Path, draw: Callable[[], Figure] | None = None, *, r
         write_bytes(target, viz.png(draw()))
 
 
-def save_table(x: Tensor, schema: Schema, target: Path) -> None:
+def save_table(x: Tensor, schema: Schema, target: Path, c: Tensor | None = None) -> None:
     """Encoded rows ``[N, D]`` as a table with the columns, dtypes and categories of the original, in a .csv or .parquet file."""
-    frame = schema.decode(x)
+    _prepare(target)
+    write_frame(schema.decode(x, c), target)
+
+
+def write_frame(frame: Any, target: Path) -> None:
+    """A DataFrame as a .csv or .parquet file."""
     if target.suffix.lower() == ".csv":
         found = frame.to_csv(index=False).encode()
     else:
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False)
         found = buffer.getvalue()
-    _prepare(target)
     write_bytes(target, found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from vaekit.apps import compress as codec
 from vaekit.data.core import Split, to_float
 from vaekit.data.rows import read_rows, row_bytes
 from vaekit.errors import InputError
-from vaekit.files import explained, write_bytes
+from vaekit.files import write_bytes
 from vaekit.launch import load
+from vaekit.outputs import place
 from vaekit.runs import PathLike, Run
 
 __all__ = ["Packed", "compress", "decompress"]
@@ -73,7 +73,7 @@ def compress(
     if (source is None) == (split is None):
         asked = "two things were asked for" if split is not None else "say what to compress"
         raise InputError(f"{asked}: give a file of rows, or a split of the run's own data with --split test")
-    target = _place(Path(out))
+    target = place(Path(out))
     _, recipe = load(run, trust=trust, device="cpu")
     x = _stored(recipe.data().split(split)) if split is not None else read_rows(Path(source or ""), key=key)
     data = codec.compress(recipe.model, x, size=size, verify=verify, watch=watch)
@@ -87,7 +87,7 @@ def decompress(run: PathLike | Run, source: PathLike, out: PathLike, *, trust: b
     Raises:
         InputError: as `load` and `vaekit.apps.compress.decompress`; another ending of ``out``.
     """
-    target, path = _place(Path(out)), Path(source)
+    target, path = place(Path(out)), Path(source)
     row_bytes(np.zeros(0), target)  # refuses another ending before the work
     if not path.is_file():
         raise InputError(f"no file {path}")
@@ -96,15 +96,6 @@ def decompress(run: PathLike | Run, source: PathLike, out: PathLike, *, trust: b
     x = codec.decompress(recipe.model, data, name=str(path), watch=watch)
     write_bytes(target, row_bytes(x, target))
     return Packed(target, len(x), x.size, len(data), x.nbytes)
-
-
-def _place(out: Path) -> Path:
-    """Said before the work, not after it."""
-    with explained(out):
-        if out.is_dir():
-            raise IsADirectoryError
-        os.stat(out.parent)
-    return out
 
 
 def _stored(split: Split) -> npt.NDArray[Any]:

@@ -40,7 +40,7 @@ from vaekit.train.logs import read_csv
 from vaekit.viz import Findings, Number, Picture, Section, Table
 from vaekit.viz.figure import Figure
 
-__all__ = ["UNTRAINED", "write_report"]
+__all__ = ["UNTRAINED", "logged", "write_report"]
 
 UNTRAINED = (
     "MCEM trains the decoder alone and leaves the encoder q(z | x) as it was drawn: what is read off it (reconstructions, codes, KL) says "
@@ -83,7 +83,7 @@ def write_report(run: Run, recipe: Recipe, evaluations: Mapping[str, Mapping[str
         # the others would blame the model for what its encoder is
         findings = [Finding("warning", f"{UNTRAINED}."), *(f for f in findings if f.severity == "error")]
     pictures = []
-    for name, figure, caption, alt in _drawings(run, model, data, shown, map_):
+    for name, figure, caption, alt in _drawings(run, recipe, data, shown, map_):
         if not recipe.objective.trains_q and name in ("reconstructions", "interpolations", "latents", "kl"):
             continue
         write_bytes(run.figures / f"{name}.png", viz.png(figure))
@@ -215,16 +215,21 @@ def _settings(run: Run, recipe: Recipe) -> Iterator[Table]:
     )
 
 
-def _drawings(run: Run, model: LatentModel, data: DataSet, shown: Split, map_: Latents | None) -> Iterator[Drawing]:
+def _drawings(run: Run, recipe: Recipe, data: DataSet, shown: Split, map_: Latents | None) -> Iterator[Drawing]:
     """All of them; without a map only what has been logged."""
     if map_ is not None:
         if len(data.shape) == 3 and data.shape[0] in (1, 3):
-            yield from _image_drawings(model, shown)
+            yield from _image_drawings(recipe.model, shown, recipe.contexts)
         yield from _latent_drawings(data, shown, map_)
-    rows = read_csv(run.path / "metrics.csv")
-    if rows:
-        columns = {name: [row.get(name, math.nan) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+    columns = logged(run)
+    if columns:
         yield "curves", viz.curves(columns), "Every term of the bound while training", "Curves of each term over the steps of training."
+
+
+def logged(run: Run) -> dict[str, list[float]]:
+    """The columns of the run's ``metrics.csv``, NaN where a term was not logged."""
+    rows = read_csv(run.path / "metrics.csv")
+    return {name: [row.get(name, math.nan) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
 
 
 def _latent_drawings(data: DataSet, shown: Split, map_: Latents) -> Iterator[Drawing]:
@@ -244,15 +249,19 @@ def _latent_drawings(data: DataSet, shown: Split, map_: Latents) -> Iterator[Dra
         )
 
 
-def _image_drawings(model: LatentModel, test: Split) -> Iterator[Drawing]:
+def _image_drawings(model: LatentModel, test: Split, contexts: Tensor | None) -> Iterator[Drawing]:
+    """Of a model with a context, samples under those of training rows, and no pictures of latents alone."""
     device = device_of(model)
     gap = viz.gap_for(test.shape[-1])
     with observing(model, 0):
         batch = next(batches(test, 16, device, dtype=dtype_of(model)))
         pairs = viz.pairs(batch.x.cpu(), model.reconstruct(batch).cpu(), gap=gap)
         yield "reconstructions", pairs, "Test examples and their reconstructions", "Originals and below each its reconstruction."
-        sheet = viz.sheet(model.sample(64).cpu(), gap=gap, title="64 samples: means of p(x | z), z from the prior")
+        c = None if contexts is None else contexts[torch.randint(len(contexts), (64,))].to(device)
+        sheet = viz.sheet(model.sample(64, context=c).cpu(), gap=gap, title="64 samples: means of p(x | z), z from the prior")
         yield "samples", sheet, "Latents drawn from the prior, decoded", "Sheet of 64 generated images."
+        if contexts is not None:
+            return
         if len(test) > 1 and continuous(model):
             strips = viz.strips(_interpolations(model, test, device))
             yield "interpolations", strips, "Straight lines in latent space between pairs of test examples", "Rows of images that change."

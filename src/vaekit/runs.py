@@ -29,6 +29,7 @@ from vaekit import __version__
 from vaekit.data.tables import Known
 from vaekit.errors import InputError
 from vaekit.files import explained, write_json
+from vaekit.text import measured, notebook_table
 
 __all__ = ["FORMAT", "Config", "PathLike", "Run", "claim", "create", "open_run", "read_known", "read_results", "versions"]
 
@@ -86,6 +87,17 @@ class Run:
         """Where the copy of a recipe's file lies, if the recipe came from outside the package."""
         return self.path / "recipe.py"
 
+    def _repr_html_(self) -> str:
+        """For a notebook: what it is a run of, how far it came, and what `vaekit evaluate` found."""
+        c, end = self.config, self.config.end or {}
+        done = f", {end['epochs']} of {end['planned']} epochs" if "epochs" in end else ""
+        rows: list[list[object]] = [["recipe", c.recipe], *([name, value] for name, value in c.arguments.items()), ["seed", c.seed]]
+        for split, found in read_results(self, "evaluation.json", "vaekit evaluate").items():
+            for name, title in (("nll", "negative log-likelihood, at most"), ("elbo", "evidence lower bound")):
+                if isinstance(found.get(name), float):
+                    rows.append([f"{title}, {split}", measured(found[name], found.get(f"{name}_se"), "nats")])
+        return notebook_table(f"run {self.path}: {c.state}{done}", rows)
+
     def save(self, **changes: Any) -> Run:
         """Write ``run.json`` with these fields changed; the run as it is then."""
         run = Run(self.path, replace(self.config, **changes))
@@ -94,7 +106,8 @@ class Run:
 
 
 def create(config: Config, *, out: Path | None, source: Path | None = None, known: Known | None = None, root: Path = Path("runs")) -> Run:
-    """Make a new run folder: ``out``, which must not exist yet or be empty, or the next free ``runs/<recipe>-<n>``.
+    """Make a new run folder: ``out``, which must not exist yet or be empty, or the next free ``runs/<recipe>-<n>``; of data of the user's
+    own ``runs/<data>-<n>``.
 
     Args:
         config: what the run is.
@@ -106,7 +119,7 @@ def create(config: Config, *, out: Path | None, source: Path | None = None, know
     Raises:
         InputError: ``out`` holds something already; the folder cannot be made.
     """
-    path = claim(config.recipe, out=out, root=root)
+    path = claim(config.recipe if known is None else known.name, out=out, root=root)
     if source is not None:
         with explained(path):
             shutil.copyfile(source, path / "recipe.py")

@@ -3,6 +3,8 @@ r"""Missing entries given the observed ones, by importance weights: conditional 
 .. math:: E[x_{mis} | x_{obs}] \approx \sum_k \bar w_k \, E[x_{mis} | z_k], \qquad
           \bar w_k \propto \frac{p(x_{obs} | z_k) p(z_k)}{q(z_k | x_{obs})}, \quad z_k \sim q(z | x_{obs})
 
+Of a model of the mask (`vaekit.models.NotAtRandom`) the weights have p(m | x_obs, u_k) too and the missing values are the u_k themselves.
+
 Draws take z_k with probability :math:`\bar w_k` and x_mis ~ p(x_mis | z_k) (sampling-importance-resampling: Rubin, 1987; of a VAE: Mattei
 and Frellsen, "MIWAE", ICML 2019); an interval lies between two quantiles of the same weighted mixture. All become exact as K grows.
 
@@ -22,7 +24,7 @@ from torch.distributions import Distribution
 
 from vaekit import noise
 from vaekit.apps.weighted import traces
-from vaekit.dist import Categorical, Columns, centre
+from vaekit.dist import Categorical, Columns, Missing, centre
 from vaekit.dist.columns import in_order
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel, Trace
@@ -132,6 +134,9 @@ def _wide(w: Tensor, px: Distribution) -> Tensor:
 def _expected(px: Sequence[Distribution], w: Tensor) -> Tensor:
     """Every entry's mean under the mixture of all p(x | z_k), of classes the one of the largest probability, ``[B, *event]``."""
     first = px[0]
+    if isinstance(first, Missing):  # weighted by how likely it is that just these values are missing: they, and not their means given z
+        whole, u = [d for d in px if isinstance(d, Missing)], torch.cat([d.u for d in px if isinstance(d, Missing)])
+        return first.put(_expected([d.px for d in whole], w), (w.unsqueeze(-1) * u).sum(0))
     if isinstance(first, Columns):
         groups = zip(*(p.parts for p in px if isinstance(p, Columns)), strict=True)
         return in_order([_expected(group, w) for group in groups], first.order)
@@ -143,6 +148,8 @@ def _expected(px: Sequence[Distribution], w: Tensor) -> Tensor:
 
 def _ordered(px: Distribution) -> Tensor:
     """Which entries have an order, and so quantiles, bool ``[*event]``."""
+    if isinstance(px, Missing):
+        return _ordered(px.px)
     if isinstance(px, Columns):
         return in_order([_ordered(part) for part in px.parts], px.order)
     return torch.full(px.event_shape, not isinstance(px, Categorical) or px.ordered)

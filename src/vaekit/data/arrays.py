@@ -36,6 +36,7 @@ def arrays(
     *,
     label: npt.ArrayLike | Tensor | None = None,
     mask: npt.ArrayLike | Tensor | None = None,
+    c: Tensor | None = None,
     valid: float | npt.ArrayLike | Tensor = 0.1,
     test: float | npt.ArrayLike | Tensor = 0.1,
     seed: int = 0,
@@ -49,6 +50,7 @@ def arrays(
             as float32. A NaN, like an entry masked in a numpy masked array, is a missing entry: it gets mask False and is never filled in.
         label: integers ``[N]``, one class a row of x; given test or valid arrays have none (build a `DataSet` for that).
         mask: bool ``[N, *]``, True where x is observed.
+        c: the context of each row, float32 ``[N, C]``; given test or valid arrays have none.
         valid, test: how many rows of x to hold out: a fraction in (0, 1), rounded to the nearest count; a count; or an array of
             rows to use instead. ``valid=0`` means no validation split; there is always a test split.
         seed: of `permutation`, whose first rows are the test split, the next the validation split, and the rest the training
@@ -61,7 +63,7 @@ def arrays(
     (5, 2, 3, tensor([2, 8, 4]))
     """
     held = {what: _split(size, what) if np.ndim(size) > 0 else size for what, size in (("test", test), ("valid", valid))}
-    return divided(_split(x, "x", label=label, mask=mask), held, seed, name)
+    return divided(_split(x, "x", label=label, mask=mask, c=c), held, seed, name)
 
 
 def on_disk(
@@ -162,7 +164,7 @@ def _count(size: Any, n: int, split: str) -> int:
     return count
 
 
-def _split(x: Any, what: str, *, label: Any = None, mask: Any = None) -> Split:
+def _split(x: Any, what: str, *, label: Any = None, mask: Any = None, c: Tensor | None = None) -> Split:
     """Rows as a split: tensors that share no memory with the caller's, and a mask where entries are missing."""
     rows = _tensor(x, what)
     seen = torch.ones_like(rows, dtype=torch.bool) if mask is None else _tensor(mask, "mask")
@@ -173,7 +175,7 @@ def _split(x: Any, what: str, *, label: Any = None, mask: Any = None) -> Split:
     if rows.is_floating_point():
         seen &= ~rows.isnan()
     labels = None if label is None else _labels(label)
-    return Split(rows, label=labels, mask=None if mask is None and bool(seen.all()) else seen)
+    return Split(rows, label=labels, mask=None if mask is None and bool(seen.all()) else seen, c=c)
 
 
 def _tensor(x: Any, what: str) -> Tensor:

@@ -10,6 +10,7 @@ from vaekit.dist.counts import NegativeBinomial, Poisson, ZeroInflated
 from vaekit.dist.discretised import DiscretisedLogistic, DiscretisedLogisticMixture, Grid
 from vaekit.dist.flow import Flow, Invertible, Transform
 from vaekit.dist.gaussian import DiagGaussian, full_gaussian, gaussian_kl_parts
+from vaekit.dist.missing import Missing, drawable
 from vaekit.dist.mixture import Mixture
 from vaekit.dist.one_hot import OneHot
 from vaekit.dist.optimal import OptimalGaussian
@@ -37,6 +38,7 @@ __all__ = [
     "Householder",
     "Invertible",
     "LogNormal",
+    "Missing",
     "Mixture",
     "NegativeBinomial",
     "OneHot",
@@ -57,6 +59,7 @@ __all__ = [
     "closed_form_kl",
     "describe",
     "draw",
+    "drawable",
     "full_gaussian",
     "gaussian_kl_parts",
     "has_density",

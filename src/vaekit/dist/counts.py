@@ -10,15 +10,22 @@ probabilities", 2000), whose terms are as small as their sum: 1e-6 of a part is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from vaekit.compiling import stacked
 from vaekit.dist.core import SampleShape, log_prob_parts, sum_event
 from vaekit.dist.numeric import HALF_LOG_2PI, exp_excess, log_gamma_excess
 
 __all__ = ["NegativeBinomial", "Poisson", "ZeroInflated"]
+
+MANY = 100_000
+"""Entries from which those that are not 0 are looked for, if they are less than `FEW` of all."""
+FEW = 0.25
 
 
 class Poisson(Distribution):
@@ -177,26 +184,51 @@ class ZeroInflated(Distribution):
 
 @log_prob_parts.register
 def _(d: Poisson, x: Tensor) -> Tensor:
-    some = x > 0
-    k = torch.where(some, x, torch.ones_like(x))
+    return _zero_or(_poisson, x, -d.log_rate.exp(), d.log_rate)
+
+
+def _poisson(k: Tensor, log_rate: Tensor) -> Tensor:
+    """log P(k), k > 0."""
     log_k = k.log()
-    constant = log_gamma_excess(k) + HALF_LOG_2PI + 0.5 * log_k
-    return -torch.where(some, constant + k * exp_excess(d.log_rate - log_k), d.log_rate.exp())
+    return -(log_gamma_excess(k) + HALF_LOG_2PI + 0.5 * log_k + k * exp_excess(log_rate - log_k))
 
 
 @log_prob_parts.register
 def _(d: NegativeBinomial, x: Tensor) -> Tensor:
-    some = x > 0
-    k = torch.where(some, x, torch.ones_like(x))
-    r, log_k = d.log_r.exp(), k.log()
-    log_none = F.softplus(d.log_mean - d.log_r, threshold=40)  # log((r + mu) / r)
-    log_n_r = F.softplus(log_k - d.log_r, threshold=40)  # log((r + k) / r)
+    return _zero_or(_negative_binomial, x, -d.log_r.exp() * F.softplus(d.log_mean - d.log_r, threshold=40), d.log_mean, d.log_r)
+
+
+def _negative_binomial(k: Tensor, log_mean: Tensor, log_r: Tensor) -> Tensor:
+    """log P(k), k > 0."""
+    r, log_k = log_r.exp(), k.log()
+    log_none = F.softplus(log_mean - log_r, threshold=40)  # log((r + mu) / r)
+    log_n_r = F.softplus(log_k - log_r, threshold=40)  # log((r + k) / r)
     # P(k) = r / (r + k) Binomial(r; r + k, r / (r + mu)): how far r and k lie from what is expected of r + k
     far_r = log_n_r - log_none
-    far_k = d.log_mean - log_k + far_r
+    far_k = log_mean - log_k + far_r
     constant = log_gamma_excess(r + k) - log_gamma_excess(r) - log_gamma_excess(k) - HALF_LOG_2PI - 0.5 * (log_k + log_n_r)
-    inner = constant - r * exp_excess(far_r) - k * exp_excess(far_k)
-    return torch.where(some, inner, -r * log_none)
+    return constant - r * exp_excess(far_r) - k * exp_excess(far_k)
+
+
+def _zero_or(counted: Callable[..., Tensor], x: Tensor, zero: Tensor, *parameters: Tensor) -> Tensor:
+    """``zero`` where x is 0, else ``counted(x, *parameters)``: log P(0) is a function or two, log P(k) some thirty."""
+    some = x > 0
+    if not _mostly_zeros(some, zero):
+        return torch.where(some, counted(torch.where(some, x, torch.ones_like(x)), *parameters), zero)
+    shape = torch.broadcast_shapes(x.shape, zero.shape)
+    where = some.expand(shape).nonzero(as_tuple=True)
+
+    def there(t: Tensor) -> Tensor:
+        return t[tuple(i if n > 1 else torch.zeros_like(i) for i, n in zip(where[len(shape) - t.dim() :], t.shape, strict=True))]
+
+    return zero.expand(shape).index_put(where, counted(there(x), *map(there, parameters)))
+
+
+def _mostly_zeros(some: Tensor, zero: Tensor) -> bool:
+    """Many entries, few of them counts, on a processor, where eager torch takes time for each; a program and a vectorised function cannot
+    choose by what x holds."""
+    free = some.device.type == "cpu" and not torch.compiler.is_compiling() and not stacked
+    return free and zero.numel() >= MANY and int(some.sum()) < FEW * some.numel()
 
 
 @log_prob_parts.register

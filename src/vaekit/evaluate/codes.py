@@ -10,7 +10,7 @@ from torch import Tensor
 from vaekit.data.core import Split
 from vaekit.dist import Quantised, describe
 from vaekit.errors import InputError
-from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
 from vaekit.models.core import LatentModel, at_centre
 
 __all__ = ["Usage", "codes", "usage"]
@@ -61,7 +61,7 @@ def codes(model: LatentModel, split: Split, *, batch_size: int = 500) -> Split:
     """
     found = []
     with observing(model, 0):
-        for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
+        for batch in batches(split, fitting(split, batch_size), device_of(model), dtype=dtype_of(model)):
             levels = model.trace(at_centre(), batch).levels
             q = levels[0].q
             if len(levels) != 1 or not isinstance(q, Quantised):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vaekit.text import measured, notebook_table
+
 __all__ = ["LogLikelihood"]
 
 
@@ -76,3 +78,13 @@ class LogLikelihood:
             f"LogLikelihood({self.method}, {len(self)} examples, K = {self.samples}: {self.mean:.2f} +- {self.se:.2f} nats over examples, "
             f"Monte Carlo error {self.mc_error:.3f})"
         )
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the mean with both of its errors."""
+        rows = [
+            ["log p(x)", measured(self.mean, self.se, "nats")],
+            ["Monte Carlo error of it", measured(self.mc_error, unit="nats")],
+            ["bits per dimension", measured(self.bits_per_dim, self.bits_per_dim_se)],
+            ["effective sample size", f"{float(self.ess.mean()):.1f} of {self.samples}"],
+        ]
+        return notebook_table(f"log p(x) of {len(self)} examples by {self.method}, ± standard error over examples", rows)

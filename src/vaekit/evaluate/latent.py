@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaekit.data.core import Split
 from vaekit.dist import DiagGaussian, gaussian_kl_parts
-from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
 from vaekit.models.core import LatentModel, Level, at_centre
 from vaekit.train.collapse import ACTIVE
 from vaekit.train.collapse import offset as offset_of
@@ -54,7 +54,9 @@ def active(offset: Tensor) -> int:
 def embed(model: LatentModel, split: Split, *, batch_size: int = 500) -> Tensor:
     """The centre of q(z | x) for every example in order, ``[N, D]``, on the CPU."""
     with observing(model, 0):
-        return torch.cat([model.embed(batch).cpu() for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model))])
+        return torch.cat(
+            [model.embed(batch).cpu() for batch in batches(split, fitting(split, batch_size), device_of(model), dtype=dtype_of(model))]
+        )
 
 
 def offsets(model: LatentModel, split: Split, *, batch_size: int = 500) -> Tensor:
@@ -63,7 +65,9 @@ def offsets(model: LatentModel, split: Split, *, batch_size: int = 500) -> Tenso
     Where p is a diagonal Gaussian the unit is its standard deviation. Under N(0, I) it is the posterior mean; where q is p it is 0.
     """
     with observing(model, 0):
-        return torch.cat([_offset(model, batch) for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model))])
+        return torch.cat(
+            [_offset(model, batch) for batch in batches(split, fitting(split, batch_size), device_of(model), dtype=dtype_of(model))]
+        )
 
 
 def latents(model: LatentModel, split: Split, *, seed: int = 0, batch_size: int = 500) -> Latents:
@@ -71,10 +75,10 @@ def latents(model: LatentModel, split: Split, *, seed: int = 0, batch_size: int 
     centres, offset, kls, weights = [], [], [], []
     sizes: tuple[int, ...] = ()
     with observing(model, seed):
-        for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
+        for batch in batches(split, fitting(split, batch_size), device_of(model), dtype=dtype_of(model)):
             centres.append(model.embed(batch).cpu())
             offset.append(_offset(model, batch))
-            levels = model.infer(batch).levels
+            levels = [level for level in model.infer(batch).levels if level.informed]
             sizes = tuple(level.z[0, 0].numel() for level in levels)
             kls.append([_kl_per_dimension(level) for level in levels])
             weights.append(batch.size)
@@ -85,9 +89,13 @@ def latents(model: LatentModel, split: Split, *, seed: int = 0, batch_size: int 
     return Latents(torch.cat(centres), (rows * weight[:, None]).sum(0) / weight.sum(), sizes, torch.cat(offset))
 
 
+def _centred(model: LatentModel, batch: Batch) -> list[Level]:
+    return [level for level in model.trace(at_centre(), batch).levels if level.informed]
+
+
 def _offset(model: LatentModel, batch: Batch) -> Tensor:
     with torch.no_grad():
-        return torch.cat([offset_of(level)[0].flatten(1) for level in model.trace(at_centre(), batch).levels], -1).cpu()
+        return torch.cat([offset_of(level)[0].flatten(1) for level in _centred(model, batch)], -1).cpu()
 
 
 def _kl_per_dimension(level: Level) -> Tensor | None:

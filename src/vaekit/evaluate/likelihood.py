@@ -22,8 +22,9 @@ from vaekit.evaluate.passes import device_of, observing
 from vaekit.evaluate.stream import blocks, certain, check_finite, entries, require_density, tiles, worth_compiling
 from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel
+from vaekit.text import measured, notebook_table
 
-__all__ = ["Evaluation", "evaluate", "summary"]
+__all__ = ["Evaluation", "each", "evaluate", "summary"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,23 @@ class Evaluation:
         """For JSON: plain numbers; None for an error that one example alone cannot have."""
         return {key: _plain(value) for key, value in asdict(self).items()}
 
+    def _repr_html_(self) -> str:
+        """For a notebook: every number with its error."""
+        one = len(self.rates) == 1
+        rows = [
+            ["negative log-likelihood, at most", measured(self.nll, self.nll_se, "nats")],
+            ["evidence lower bound", measured(self.elbo, self.elbo_se, "nats")],
+            ["reconstruction term E log p(x | z)", measured(self.log_px, self.log_px_se, "nats")],
+            *(
+                ["KL(q(z | x) ‖ p(z))" if one else f"KL of level {n}, from the top", measured(rate, se, "nats")]
+                for n, (rate, se) in enumerate(zip(self.rates, self.rates_se, strict=True))
+            ),
+            ["bits per dimension, at most", measured(self.bits_per_dim)],
+            ["effective sample size", f"{self.ess:.1f} of {self.samples}"],
+            ["active latent dimensions", f"{self.active_units} of {self.latent_dim}"],
+        ]
+        return notebook_table(f"{self.examples} examples, {self.samples} importance samples each, ± standard error over examples", rows)
+
 
 def evaluate(
     model: LatentModel,
@@ -92,6 +110,29 @@ def evaluate(
     Raises:
         InputError: ``samples`` or ``batch_size`` below 1; a posterior without a density; an estimate that is not finite.
     """
+    values, observed, samples = _values(model, split, samples, seed, batch_size, watch)
+    return summary(values, offsets(model, split, batch_size=batch_size), observed, samples=samples, seed=seed)
+
+
+def each(
+    model: LatentModel,
+    split: Split,
+    *,
+    samples: int = 5000,
+    seed: int = 0,
+    batch_size: int = 100,
+    watch: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, int]:
+    """What `evaluate` averages, of each example: float64 ``[N, 4 + L]``, the ELBO, the K-sample bound, the effective sample size,
+    E_q log p(x | z) and a rate of each of L levels; and K as it was. Arguments and errors are those of `evaluate`."""
+    values, _, samples = _values(model, split, samples, seed, batch_size, watch)
+    return values, samples
+
+
+def _values(
+    model: LatentModel, split: Split, samples: int, seed: int, batch_size: int, watch: Callable[[int, int], None] | None
+) -> tuple[Tensor, int, int]:
+    """As `each`, with the number of entries that were scored in the middle."""
     if samples < 1:
         raise InputError(f"--samples {samples}: an estimate needs at least 1 importance sample per example")
     if batch_size < 1:
@@ -115,7 +156,7 @@ def evaluate(
                 watch(sum(len(part) for part in parts), len(split))
     values = torch.cat(parts)
     check_finite(values[:, 1])
-    return summary(values, offsets(model, split, batch_size=batch_size), observed, samples=samples, seed=seed)
+    return values, observed, samples
 
 
 def summary(values: Tensor, offset: Tensor, observed: int, *, samples: int, seed: int) -> Evaluation:

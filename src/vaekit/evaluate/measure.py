@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent
 
 from vaekit.data.core import Split
 from vaekit.dist import Bernoulli
-from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
 from vaekit.models.core import LatentModel, at_centre
 from vaekit.types import Batch
 
@@ -28,7 +28,7 @@ def measure(model: LatentModel, split: Split, *, batch_size: int = 500) -> Measu
     """The `Measure` of a model's likelihood on a split; None where the likelihood does not say what its support is."""
     found = None
     with observing(model, 0):
-        for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
+        for batch in batches(split, fitting(split, batch_size), device_of(model), dtype=dtype_of(model)):
             px = model.trace(at_centre(), batch).px
             found = measured(px, batch)
             if found is Measure.EXPECTED_MASS or not _binary(px):

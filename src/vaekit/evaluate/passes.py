@@ -12,7 +12,11 @@ from vaekit.models.core import LatentModel
 from vaekit.tensors import evaluating, seed_noise
 from vaekit.types import Batch
 
-__all__ = ["batches", "device_of", "dtype_of", "observing"]
+__all__ = ["CHUNK", "batches", "device_of", "dtype_of", "fitting", "observing"]
+
+CHUNK = 4_000_000
+"""Numbers of x-shaped memory that examples read, or samples decoded, at once may take: 16 MB, which stays in the last-level cache of common
+processors."""
 
 
 @contextmanager
@@ -34,6 +38,11 @@ def device_of(model: LatentModel) -> torch.device:
 def dtype_of(model: LatentModel) -> torch.dtype | None:
     """The floating dtype that the model computes in; None for a model without floating tensors."""
     return next((t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), None)
+
+
+def fitting(split: Split, most: int) -> int:
+    """How many examples to take at a time: ``most``, or fewer where they are so wide that they would exceed `CHUNK`."""
+    return max(1, min(most, CHUNK // split.shape.numel()))
 
 
 def batches(split: Split, size: int, device: torch.device, *, dtype: torch.dtype | None = None) -> Iterator[Batch]:

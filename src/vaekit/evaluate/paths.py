@@ -189,7 +189,7 @@ def continuous(model: LatentModel) -> bool:
 def _codes(model: LatentModel, batch: Batch | None, *, scaled: bool = False) -> list[Tensor]:
     """u of each level at the centre of q(z | x), of p(z) where there is no batch, ``[B, D_l]``; ``scaled`` insists on real units."""
     codes = []
-    for number, level in enumerate(model.trace(at_centre(), batch).levels):
+    for number, level in enumerate(level for level in model.trace(at_centre(), batch).levels if level.informed):
         for name, d in (("q(z | x)", level.q), ("p(z)", level.p)):
             if d is not None and (is_discrete(d) or not level.z.is_floating_point()):
                 raise InputError(
@@ -208,10 +208,12 @@ def _codes(model: LatentModel, batch: Batch | None, *, scaled: bool = False) -> 
 
 
 def _decode(model: LatentModel, codes: Sequence[Tensor]) -> Frames:
-    """The frames of u ``[R, S, D_l]`` a level."""
+    """The frames of u ``[R, S, D_l]`` a level that tells of x; below these, of values that are missing, all is at its centre."""
     rows, steps = codes[0].shape[:2]
 
     def pick(number: int, q: Distribution | None, p: Distribution) -> Level:
+        if number >= len(codes):
+            return at_centre()(number, q, p)
         z = codes[number].reshape(1, rows * steps, *p.event_shape)
         units = _units(p)
         if units is not None:
@@ -219,7 +221,7 @@ def _decode(model: LatentModel, codes: Sequence[Tensor]) -> Frames:
         return Level(z, p, q, p.log_prob(z), None)
 
     t = model.trace(pick)
-    return Frames(centre(t.px)[0].unflatten(0, (rows, steps)), tuple(z[0].unflatten(0, (rows, steps)) for z in t.z))
+    return Frames(centre(t.px)[0].unflatten(0, (rows, steps)), tuple(z[0].unflatten(0, (rows, steps)) for z in t.z[: len(codes)]))
 
 
 def _units(p: Distribution) -> tuple[Tensor, Tensor] | None:

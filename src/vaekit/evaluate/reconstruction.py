@@ -12,7 +12,7 @@ import torch
 
 from vaekit.data.core import Split
 from vaekit.dist import has_density
-from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
 from vaekit.models.core import LatentModel, at_centre
 
 __all__ = ["Reconstructed", "reconstruction", "scorable"]
@@ -54,7 +54,7 @@ def reconstruction(model: LatentModel, split: Split, *, seed: int = 0, batch_siz
     """
     values = []
     with observing(model, seed):
-        for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
+        for batch in batches(split, fitting(split, batch_size), device_of(model), dtype=dtype_of(model)):
             error = (batch.input - model.reconstruct(batch)).square()
             if batch.mask is not None:
                 error = error * batch.mask

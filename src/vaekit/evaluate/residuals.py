@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from vaekit.data.core import Split
 from vaekit.dist import DiagGaussian
-from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
 from vaekit.models.core import LatentModel, from_q
 
 __all__ = ["Residuals", "residuals"]
@@ -24,7 +24,7 @@ def residuals(model: LatentModel, split: Split, *, seed: int = 0, batch_size: in
     """`Residuals` with one z ~ q(z | x) an example; None where p(x | z) is not Gaussian."""
     sums, n = [0.0, 0.0, 0.0], 0.0
     with observing(model, seed):
-        for batch in batches(split, batch_size, device_of(model), dtype=dtype_of(model)):
+        for batch in batches(split, fitting(split, batch_size), device_of(model), dtype=dtype_of(model)):
             px = model.trace(from_q(1), batch).px
             if not isinstance(px, DiagGaussian):
                 return None

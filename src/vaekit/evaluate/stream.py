@@ -19,15 +19,13 @@ from vaekit.data.core import Split
 from vaekit.dist import Certain, has_density, log_prob_parts
 from vaekit.dist.core import factor_mask
 from vaekit.errors import InputError
-from vaekit.evaluate.passes import batches, device_of, dtype_of
+from vaekit.evaluate.passes import CHUNK, batches, device_of, dtype_of, fitting
 from vaekit.models.core import LatentModel, Level, Trace, at_centre, from_q
 from vaekit.tensors import seed_noise
 from vaekit.types import Batch
 
 __all__ = ["BLOCK", "CHUNK", "ROWS", "blocks", "certain", "check_finite", "entries", "require_density", "tile", "tiles", "worth_compiling"]
 
-CHUNK = 4_000_000
-"""Numbers of x-shaped memory that samples decoded at once may take: 16 MB, which stays in the last-level cache of common processors."""
 BLOCK = 100
 """Examples that are read at a time; fewer where x is so large that one sample of each would exceed `CHUNK`."""
 ROWS = 20_000
@@ -53,7 +51,7 @@ def blocks(model: LatentModel, split: Split, size: int, seed: int) -> Iterator[T
     are read in blocks that follow from the data alone: data that are binarised at each read are the same for any ``size`` and estimator.
     """
     torch.empty(30 << 20, dtype=torch.uint8)  # glibc learns from its release to keep such blocks: else each tile pays for fresh pages
-    device, whole = device_of(model), max(1, min(BLOCK, CHUNK // split.shape.numel()))
+    device, whole = device_of(model), fitting(split, BLOCK)
     rows = batches(split, whole, device, dtype=dtype_of(model))
     for number in range(-(-len(split) // whole)):
         seed_noise(_block_seed(seed, number), device)  # before the rows are fetched: they may be binarised anew
@@ -80,7 +78,7 @@ def tiles(
     """
     batch = _batch(seen)
     size = tile(batch)
-    if len(seen.levels) > 1 or batch.c is not None:  # p(x | z) of a model with a context needs the batch
+    if len(seen.levels) > 1:
         for start in range(0, samples, size):
             t = model.infer(batch, min(size, samples - start))
             yield t.log_px, t.rate
@@ -156,7 +154,7 @@ def _block_seed(seed: int, *block: int) -> int:
 
 def _decode(model: LatentModel, batch: Batch, z: Tensor) -> Tensor:
     """log p(x | z), ``[k, B]``, of a flat model by a pass without x, which therefore encodes nothing."""
-    t = model.trace(lambda number, q, p: Level(z, p, None, z.new_zeros(z.shape[:2]), None))  # log p(z) is known already
+    t = model.trace(lambda number, q, p: Level(z, p, None, z.new_zeros(z.shape[:2]), None), context=batch.c)  # log p(z) is known already
     return Trace(batch, t.levels, t.px).log_px
 
 

@@ -118,12 +118,13 @@ class Walk:
         self.likelihood = describe(t.px)
         self.intervals.add(t.px, batch, skip=1)
         self._residuals(t.px, batch)
-        self.centres.append(torch.cat([level.z[0].flatten(1) for level in t.levels], -1).cpu())
-        self.offsets.append(torch.cat([offset(level)[0].flatten(1) for level in t.levels], -1).cpu())
-        self.sizes = tuple(level.z[0, 0].numel() for level in t.levels)
-        kl = [_kl(level) for level in t.levels]
+        levels = [level for level in t.levels if level.informed]
+        self.centres.append(torch.cat([level.z[0].flatten(1) for level in levels], -1).cpu())
+        self.offsets.append(torch.cat([offset(level)[0].flatten(1) for level in levels], -1).cpu())
+        self.sizes = tuple(level.z[0, 0].numel() for level in levels)
+        kl = [_kl(level) for level in levels]
         self.kl = [a if b is None else b if a is None else a + b for a, b in zip(self.kl or [None] * len(kl), kl, strict=True)]
-        for n, level in enumerate(t.levels):
+        for n, level in enumerate(levels):
             if isinstance(level.q, Quantised):
                 chosen = torch.bincount(level.q.codes.flatten(), minlength=level.q.size).cpu()
                 self.count[n] = self.count.get(n, torch.zeros_like(chosen)) + chosen

@@ -56,6 +56,7 @@ from vaekit.heads.flow import (
     TriangularSylvester,
 )
 from vaekit.heads.gaussian import Gaussian, GaussianFixed, GaussianOptimal, GaussianShared
+from vaekit.heads.missing import MaskModel, MaskNetwork, SelfMasking
 from vaekit.heads.point import Point
 from vaekit.heads.positive import LogNormal, StudentT
 from vaekit.heads.quantised import Quantised
@@ -82,6 +83,8 @@ __all__ = [
     "Householder",
     "HouseholderSylvester",
     "LogNormal",
+    "MaskModel",
+    "MaskNetwork",
     "MixtureGaussian",
     "NegativeBinomial",
     "OneHot",
@@ -92,6 +95,7 @@ __all__ = [
     "Poisson",
     "Quantised",
     "Radial",
+    "SelfMasking",
     "SharedLevels",
     "StudentT",
     "TriangularSylvester",

@@ -30,6 +30,8 @@ from vaekit import noise
 from vaekit.dist import centre, closed_form_kl, describe, draw, has_density, is_discrete, log_prob_observed, tempered
 from vaekit.errors import InputError
 from vaekit.models.view import plain_input
+from vaekit.tensors import evaluating
+from vaekit.text import notebook_table
 from vaekit.types import Batch
 
 __all__ = ["LatentModel", "Level", "Pick", "Trace", "at_centre", "from_p", "from_q", "given", "plain_input", "prefix"]
@@ -45,6 +47,11 @@ class Level:
     q: Distribution | None
     log_p: Tensor
     log_q: Tensor | None
+
+    @property
+    def informed(self) -> bool:
+        """Whether z tells of x. Where q is p itself it is drawn anew, as missing values are: no code of x, and of rate 0."""
+        return self.q is not self.p
 
 
 Pick = Callable[[int, Distribution | None, Distribution], Level]
@@ -198,14 +205,14 @@ class Trace:
 
     @property
     def rate(self) -> Tensor:
-        """log q(z_l | z_<l, x) - log p(z_l | z_<l) of each level, ``[K, B, L]``: its mean over z is the level's KL."""
-        return torch.stack([self._log_q(level) - level.log_p for level in self.levels], -1)
+        """log q(z_l | z_<l, x) - log p(z_l | z_<l) of each informed level, ``[K, B, L]``: its mean over z is the level's KL."""
+        return torch.stack([self._log_q(level) - level.log_p for level in self.levels if level.informed], -1)
 
     @property
     def kl(self) -> Tensor | None:
         """KL(q(z_l | z_<l, x) || p(z_l | z_<l)) in closed form, ``[K or 1, B, L]``; None where some level has none."""
         kls = []
-        for level in self.levels:
+        for level in filter(lambda level: level.informed, self.levels):
             self._log_q(level)
             kl = closed_form_kl(level.q, level.p) if level.q is not None else None
             if kl is None:
@@ -306,10 +313,36 @@ class LatentModel(nn.Module, abc.ABC):
     def embed(self, batch: Batch) -> Tensor:
         """The centre of q(z | x), the levels' dimensions flattened and joined from the top down, ``[B, D]``."""
         with torch.no_grad():
-            return torch.cat([z[0].flatten(1) for z in self.trace(at_centre(), batch).z], -1)
+            levels = self.trace(at_centre(), batch).levels
+            return torch.cat([level.z[0].flatten(1) for level in levels if level.informed], -1)
 
     def extra_repr(self) -> str:
-        return f"parameters={sum(p.numel() for p in self.parameters()):,}"
+        return f"parameters={_size(self):,}"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the parts, their shapes and parameters."""
+        rows = [
+            [name, " → ".join(type(m).__name__ for m in (part, *part.children())), f"{_size(part):,}"]
+            for name, part in self.named_children()
+        ]
+        return notebook_table(
+            f"{type(self).__name__}, {_size(self):,} parameters{_shapes(self)}", rows, headers=["part", "made of", "parameters"]
+        )
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _shapes(model: LatentModel) -> str:
+    """Of z and x, where the model can be run without a context."""
+    try:
+        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            t = model.trace(from_p(1, 1))
+    except InputError:
+        return ""
+    z = ", ".join(str(list(level.p.event_shape)) for level in t.levels)
+    return f": z {z}, x {list(t.px.event_shape)}"
 
 
 def _contexts(context: Tensor | None, n: int) -> Tensor | None:

@@ -65,7 +65,7 @@ def active_units(model: LatentModel, split: Split) -> dict[str, float]:
                 levels, _ = model.unroll(pick, batch._replace(x=batch.x.to(first.dtype), c=c))
                 if any(is_discrete(level.p) for level in levels):
                     return {}
-                moved.append(torch.cat([offset(level)[0].flatten(1) for level in levels], -1))
+                moved.append(torch.cat([offset(level)[0].flatten(1) for level in levels if level.informed], -1))
         except InputError:  # a distribution without a centre
             return {}
     return {"active": float((torch.cat(moved).var(0, correction=0) > ACTIVE).sum())}

@@ -9,6 +9,7 @@ images     ``sheet``, ``pairs``, ``strips``, ``traversals``, ``manifold``; ``sav
 latent     ``scatter`` of latent codes, ``kl_bars`` per latent dimension
 curves     ``curves`` of the logged terms
 diagnosis  ``information``, ``intervals`` of a diagnosis, ``rate_distortion`` of several models
+together   ``beside``: the curves of several runs on one plot
 sweep      ``settings`` of a sweep, means over seeds with their errors
 html       ``page`` of ``Section``, ``Table``, ``Picture``, ``Findings``
 =========  ==========================================================================
@@ -23,6 +24,7 @@ from vaekit.viz.html import Findings, Number, Picture, Section, Table, page
 from vaekit.viz.images import gap_for, manifold, pairs, save_png, sheet, strips, traversals
 from vaekit.viz.latent import kl_bars, scatter
 from vaekit.viz.sweep import settings
+from vaekit.viz.together import beside
 
 __all__ = [
     "Findings",
@@ -30,6 +32,7 @@ __all__ = [
     "Picture",
     "Section",
     "Table",
+    "beside",
     "curves",
     "gap_for",
     "information",

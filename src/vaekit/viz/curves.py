@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from vaekit.errors import InputError
+from vaekit.text import visible
 from vaekit.viz.arrays import numbers
 from vaekit.viz.figure import BLUE, GREEN, GREY, INK, ORANGE, blank, drawable, put_note, put_title, shorten, styled, text_width
-from vaekit.viz.text import visible
 
 __all__ = ["curves"]
 

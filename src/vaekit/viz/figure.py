@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 
-from vaekit.viz.text import visible
+from vaekit.text import visible
 
 __all__ = [
     "BLUE",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import html
 import importlib.resources
-import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from matplotlib.figure import Figure
 from vaekit import __version__
 from vaekit.errors import InputError, nearest
 from vaekit.evaluate.advice import Finding
+from vaekit.text import measured, visible
 from vaekit.viz.figure import png
-from vaekit.viz.text import visible
 
 __all__ = ["Cell", "Findings", "Number", "Picture", "Section", "Table", "page"]
 
@@ -48,15 +47,7 @@ class Number:
     @property
     def text(self) -> str:
         """As it is shown, with a true minus sign."""
-        if self.error is None or not (math.isfinite(self.value) and math.isfinite(self.error) and self.error > 0):
-            shown = f"{self.value:.6g}" if self.error is None else f"{self.value:.6g} ± {self.error:.2g}"
-        elif 1e-6 <= self.error < 1e6:
-            decimals = max(0, 1 - math.floor(math.log10(float(f"{self.error:.1e}"))))
-            shown = f"{self.value:.{decimals}f} ± {self.error:.{decimals}f}"
-        else:
-            digits = max(0, math.floor(math.log10(abs(self.value) / self.error)) + 1) if self.value else 0
-            shown = f"{self.value:.{digits}e} ± {self.error:.1e}"
-        return (shown.replace("-", "−") + " " + visible(self.unit)).rstrip()
+        return measured(self.value, self.error, self.unit)
 
 
 Cell: TypeAlias = str | int | float | bool | Number | None

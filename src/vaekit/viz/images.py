@@ -23,10 +23,10 @@ from torch import Tensor
 
 from vaekit.errors import InputError
 from vaekit.files import write_bytes
+from vaekit.text import visible
 from vaekit.viz.arrays import numbers, pixels, shape_text
 from vaekit.viz.compose import PAPER, TALLEST, WIDEST, Picture, columns_for, frame, grid, scale_for
 from vaekit.viz.figure import BLUE, DPI, GREY, INK, blank, shorten, styled, text_width, wrapped
-from vaekit.viz.text import visible
 
 __all__ = ["gap_for", "manifold", "pairs", "save_png", "sheet", "strips", "traversals"]
 

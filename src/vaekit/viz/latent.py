@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from vaekit.errors import InputError
+from vaekit.text import visible
 from vaekit.viz.arrays import numbers, shape_text, values
 from vaekit.viz.figure import BLUE, CATEGORIES, INK, ORANGE, blank, put_legend, put_note, put_title, shorten, styled
-from vaekit.viz.text import visible
 
 __all__ = ["kl_bars", "scatter"]
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from vaekit.data.tables.codes import Binary, Categorical, Ordinal
 from vaekit.data.tables.columns import Column, Constant
+from vaekit.data.tables.context import Context
 from vaekit.data.tables.counts import Counts
 from vaekit.data.tables.dates import Date
-from vaekit.data.tables.found import Description, Found, described, inspect, rows_of, what
+from vaekit.data.tables.found import Description, Found, described, frame_of, inspect, rows_of, what
 from vaekit.data.tables.infer import Kind
 from vaekit.data.tables.kinds import KINDS
 from vaekit.data.tables.known import Known, sized, with_sizes
@@ -29,6 +30,7 @@ __all__ = [
     "inspect",
     "Found",
     "described",
+    "frame_of",
     "rows_of",
     "what",
     "Known",
@@ -50,6 +52,7 @@ __all__ = [
     "Ordinal",
     "Date",
     "Constant",
+    "Context",
     "Pixels",
     "Counts",
 ]

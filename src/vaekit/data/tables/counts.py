@@ -11,7 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vaekit.data.sparse import EXACT, canonical, place_of
+from vaekit.data.tables.columns import Column
+from vaekit.data.tables.context import Context
 from vaekit.data.tables.needs import needed
+from vaekit.data.tables.stored import restored
+from vaekit.data.tables.stored import stored as stored_column
 from vaekit.errors import InputError, nearest
 
 __all__ = ["FORMAT", "Counts", "read_h5ad", "read_sparse_npz"]
@@ -31,12 +35,19 @@ class Counts:
         width: D.
         likelihood: of each count, given the size of its row.
         because: why.
+        given: columns of ``obs`` that the model is conditioned on, besides the size of the row.
     """
 
     names: tuple[str, ...]
     width: int
     likelihood: str
     because: str
+    given: tuple[Column, ...] = ()
+
+    @property
+    def context(self) -> Context | None:
+        """What is conditioned on besides the size; None where nothing is."""
+        return Context(self.given) if self.given else None
 
     @staticmethod
     def infer(matrix: Any, *, names: tuple[str, ...] = ()) -> Counts:
@@ -88,7 +99,8 @@ class Counts:
 
     def describe(self) -> str:
         """What was found, in a line."""
-        return f"counts [{self.width}]: {self.likelihood}, because {self.because}"
+        given = "".join(f"\ngiven {column.name}: {column.because}" for column in self.given)
+        return f"counts [{self.width}]: {self.likelihood}, because {self.because}{given}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a JSON file."""
@@ -99,6 +111,7 @@ class Counts:
             "width": self.width,
             "likelihood": self.likelihood,
             "because": self.because,
+            **({"given": [stored_column(column) for column in self.given]} if self.given else {}),
         }
 
     @staticmethod
@@ -111,7 +124,10 @@ class Counts:
         if stored.get("format") != FORMAT or stored.get("what") != "counts":
             raise InputError(f"a description of format {stored.get('format')!r} of {stored.get('what')!r}: this reads {FORMAT} of 'counts'")
         try:
-            return Counts(tuple(stored["names"]), int(stored["width"]), str(stored["likelihood"]), str(stored["because"]))
+            given = tuple(restored(column) for column in stored.get("given", ()))
+            return Counts(tuple(stored["names"]), int(stored["width"]), str(stored["likelihood"]), str(stored["because"]), given)
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the description is damaged ({type(error).__name__}: {error}): restore it, or train again") from error
 
@@ -170,8 +186,9 @@ def read_sparse_npz(path: Path, found: Mapping[str, Any]) -> tuple[Any, tuple[st
     return matrix, tuple(map(str, found[key].tolist())) if key else ()
 
 
-def read_h5ad(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """X of an AnnData file as a sparse matrix, and the names of its variables; the rest of the file is not read.
+def read_h5ad(path: Path, *, obs: bool = False) -> tuple[Any, tuple[str, ...], Any]:
+    """X of an AnnData file as a sparse matrix, the names of its variables, and the table ``obs`` of its rows where that is asked for, else
+    None; the rest of the file is not read.
 
     Raises:
         InputError: it is no such file, or anndata is not installed.
@@ -183,6 +200,7 @@ def read_h5ad(path: Path) -> tuple[Any, tuple[str, ...]]:
     try:
         with h5py.File(path) as file:
             x, names = anndata.io.read_elem(file["X"]), anndata.io.read_elem(file["var"]).index
+            rows = anndata.io.read_elem(file["obs"]) if obs else None
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no whole .h5ad file with X and var ({' '.join(str(error).split())[:120]}): write it again") from error
-    return x if issparse(x) else csr_array(np.asarray(x)), tuple(map(str, names))
+    return x if issparse(x) else csr_array(np.asarray(x)), tuple(map(str, names)), rows

@@ -6,7 +6,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,19 +18,22 @@ from torch import Tensor
 from vaekit.data.arrays import arrays, divided
 from vaekit.data.core import DataSet, Split
 from vaekit.data.sparse import SparseRows
+from vaekit.data.tables.beside import beside_of, columns_beside, context_beside
 from vaekit.data.tables.cells import Name
 from vaekit.data.tables.counts import Counts, read_h5ad, read_sparse_npz
 from vaekit.data.tables.delimited import SIGNATURES
 from vaekit.data.tables.infer import Kind
-from vaekit.data.tables.needs import is_frame
+from vaekit.data.tables.needs import is_frame, pandas
 from vaekit.data.tables.pictures import read_images
 from vaekit.data.tables.pixels import Pixels, in_channels
 from vaekit.data.tables.read import read_noted
 from vaekit.data.tables.schema import Schema
 from vaekit.errors import InputError
 
-__all__ = ["Description", "Found", "described", "inspect", "rows_of", "what"]
+__all__ = ["Description", "Found", "described", "frame_of", "inspect", "rows_of", "what"]
 
+CLASSES = "images have labels where each lies in the folder of its class, or where an .npz file holds y"
+OBS = "counts have such columns in the obs of an .h5ad file"
 ROWS, LABELS = ("x", "images", "data"), ("y", "label", "labels", "target")
 Description = Schema | Pixels | Counts
 
@@ -78,6 +81,7 @@ def inspect(
     *,
     overrides: Mapping[Name, Kind] | None = None,
     drop: Sequence[Name] = (),
+    condition: Sequence[Name] = (),
     valid: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
@@ -93,6 +97,8 @@ def inspect(
             DataFrame, a scipy sparse matrix of counts, an AnnData, or an array: ``[N, D]`` is a table, ``[N, H, W]`` and
             ``[N, C, H, W]`` are images.
         overrides, drop: as in `Schema.infer`; of tables only.
+        condition: what is given, and becomes the context c of each row: columns of a table, "label" of images (their classes), columns
+            of ``obs`` of counts.
         valid, test, seed: as in `vaekit.data.arrays`.
         name: of the data set; by default that of the file.
         schema: what an earlier look has found, which these data are to fit; None to look anew.
@@ -109,57 +115,83 @@ def inspect(
     """
     share: dict[str, Any] = {"valid": valid, "test": test, "seed": seed}
     chosen = bool(overrides or drop)
-    given = _given(source)
+    given = _given(source, bool(condition) if schema is None else schema.context is not None)
     if isinstance(source, str | Path):
         name = name or Path(source).name.partition(".")[0] or Path(source).resolve().name
     source, label, notes = given.values, given.label, given.notes
     if is_frame(source) or (isinstance(source, np.ndarray) and source.ndim == 2):
-        table = Schema.infer(source, overrides=overrides, drop=drop) if schema is None else _same(Schema, schema, "this is a table")
+        inferred = Schema.infer(source, overrides=overrides, drop=drop, condition=condition) if schema is None else schema
+        table = _same(Schema, inferred, "this is a table")
         notes = notes if schema is None else (*notes, *table.check(source))
         x, mask = table.encode(source)
         _enough(len(x), share)
-        return Found(arrays(x, mask=mask, label=label, name=name or "table", **share), table, notes)
+        c = table.encode_context(source)
+        return Found(arrays(x, mask=mask, label=label, c=c, name=name or "table", **share), table, notes)
     if chosen:
         raise InputError("overrides and drop are for the columns of a table, and this is none")
     if isinstance(source, np.ndarray) and source.ndim in (3, 4):
         x4, turned = in_channels(source)
-        pixels = Pixels.infer(x4) if schema is None else _same(Pixels, schema, "these are images")
+        if schema is None:
+            schema = replace(Pixels.infer(x4), given=columns_beside(given.beside, condition, CLASSES))
+        pixels = _same(Pixels, schema, "these are images")
         pixels.check(x4)
+        c = context_beside(pixels.context, given.beside, CLASSES)
         _enough(len(x4), share)
-        data = arrays(x4, label=label, name=name or "images", **share)
+        data = arrays(x4, label=label, c=c, name=name or "images", **share)
         labelled = DataSet(data.name, train=data.train, test=data.test, valid=data.valid, label_names=given.label_names)
         return Found(labelled, pixels, (*notes, *turned))
     if isinstance(source, np.ndarray):
         raise InputError(f"an array of shape {list(source.shape)}: give a table [N, D] or images [N, C, H, W]")
     source = _sparse(source)
-    counts = Counts.infer(source, names=given.names) if schema is None else _same(Counts, schema, "these are counts")
+    if schema is None:
+        schema = replace(Counts.infer(source, names=given.names), given=columns_beside(given.beside, condition, OBS))
+    counts = _same(Counts, schema, "these are counts")
     counts.check(source, names=given.names)
+    c = context_beside(counts.context, given.beside, OBS)
     _enough(source.shape[0], share)
-    rows = Split(SparseRows.of(source), label=None if label is None else torch.from_numpy(label))
+    rows = Split(SparseRows.of(source), label=None if label is None else torch.from_numpy(label), c=c)
     return Found(divided(rows, {"test": test, "valid": valid}, seed, name or "counts"), counts, notes)
 
 
-def rows_of(path: Path, schema: Description) -> tuple[Split, tuple[str, ...]]:
-    """All rows of a file or folder as a model of ``schema`` sees them, and what there is to say of them.
+def rows_of(source: Any, schema: Description) -> tuple[Split, tuple[str, ...]]:
+    """All rows of data, as `inspect` takes them, as a model of ``schema`` sees them, and what there is to say of them.
 
     Raises:
         InputError: they cannot be read, or do not fit.
     """
-    given = _read(path)
+    given = _given(source, schema.context is not None)
+    path = source if isinstance(source, str | Path) else "this"
     label = None if given.label is None else torch.from_numpy(given.label)
     if is_frame(given.values) or (isinstance(given.values, np.ndarray) and given.values.ndim == 2):
         table = _same(Schema, schema, f"{path} holds a table")
         notes = table.check(given.values)
         x, mask = table.encode(given.values)
-        return Split(x, label=label, mask=None if bool(mask.all()) else mask), (*given.notes, *notes)
+        c = table.encode_context(given.values)
+        return Split(x, label=label, mask=None if bool(mask.all()) else mask, c=c), (*given.notes, *notes)
     if isinstance(given.values, np.ndarray):
         pixels = _same(Pixels, schema, f"{path} holds images")
         x4, turned = in_channels(given.values)
         pixels.check(x4)
-        return Split(torch.from_numpy(x4), label=label), (*given.notes, *turned)
+        c = context_beside(pixels.context, given.beside, CLASSES)
+        return Split(torch.from_numpy(x4), label=label, c=c), (*given.notes, *turned)
     counts = _same(Counts, schema, f"{path} holds counts")
     counts.check(given.values, names=given.names)
-    return Split(SparseRows.of(given.values), label=label), given.notes
+    c = context_beside(counts.context, given.beside, OBS)
+    return Split(SparseRows.of(given.values), label=label, c=c), given.notes
+
+
+def frame_of(path: Path) -> Any:
+    """The table in a file as a DataFrame; the columns of an array are called x0, x1, ...
+
+    Raises:
+        InputError: it cannot be read, or holds no table.
+    """
+    values = _read(path).values
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        return pandas("a table").DataFrame(values, columns=[f"x{d}" for d in range(values.shape[1])])
+    if not is_frame(values):
+        raise InputError(f"{path} holds no table: give a .csv, .tsv, .parquet, .npy or .npz file of one")
+    return values
 
 
 def what(path: Path) -> str:
@@ -219,18 +251,23 @@ class _Source:
     label_names: tuple[str, ...] | None = None
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    obs: Any = None
+
+    @property
+    def beside(self) -> dict[Name, Any]:
+        return beside_of(self.label, self.label_names, self.obs)
 
 
-def _given(source: Any) -> _Source:
+def _given(source: Any, obs: bool) -> _Source:
     if isinstance(source, str | Path):
-        return _read(Path(source))
+        return _read(Path(source), obs)
     if "anndata" in sys.modules and isinstance(source, sys.modules["anndata"].AnnData):
-        return _Source(_sparse(source.X), names=tuple(map(str, source.var_names)))
+        return _Source(_sparse(source.X), names=tuple(map(str, source.var_names)), obs=source.obs)
     return _Source(source.detach().cpu().numpy() if isinstance(source, Tensor) else source)
 
 
-def _read(path: Path) -> _Source:
-    """The data in a file or folder, by its name."""
+def _read(path: Path, obs: bool = False) -> _Source:
+    """The data in a file or folder, by its name; with ``obs`` what stands beside the rows of an .h5ad file too."""
     if not path.exists():
         raise InputError(f"there is no file or folder {path}")
     ending = path.suffix.lower()
@@ -238,8 +275,8 @@ def _read(path: Path) -> _Source:
         images, label, label_names, notes = read_images(path)
         return _Source(images, label, label_names, notes=tuple(notes))
     if ending == ".h5ad":
-        values, names = read_h5ad(path)
-        return _Source(values, names=names)
+        values, names, beside = read_h5ad(path, obs=obs)
+        return _Source(values, names=names, obs=beside)
     if ending in (".npy", ".npz"):
         return _numpy(path)
     frame, notes = read_noted(path)

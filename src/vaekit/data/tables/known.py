@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = ["Known", "sized", "with_sizes"]
 LEAST = 2.0**-7  # of a column's scale: the smallest standard deviation, where no rounding asks for a larger one
 MOST = 0.5
 QUANTILES = 201
+ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Known:
         start: where rates begin. Of a table, the logarithm of the mean of each modelled column that holds counts, 0 for others; of counts,
             that of each column's share of all, half a count added to each.
         sizes: of counts, quantiles of the logarithm of the rows' totals, from the smallest to the largest: the sizes that samples have.
+        given: of data with columns that are conditioned on, these in some training rows (4096 at most, of counts with the logarithm of the
+            total): the contexts that samples have, and that `Context.chosen` chooses from.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Known:
     floors: tuple[float, ...] = ()
     start: tuple[float, ...] = ()
     sizes: tuple[float, ...] = ()
+    given: tuple[tuple[float, ...], ...] = ()
 
     @staticmethod
     def of(found: Found) -> Known:
@@ -66,7 +70,22 @@ class Known:
             columns = data.train.x.column_totals() + 0.5
             start = tuple(round(share, 4) for share in (columns / columns.sum()).log().tolist())
             sizes = tuple(np.quantile(_log_totals(data.train).numpy(), np.linspace(0, 1, QUANTILES)).tolist())
-        return Known(data.name, rows, found.schema, found.notes, floors, start, sizes)
+        return Known(data.name, rows, found.schema, found.notes, floors, start, sizes, _given(found))
+
+    def contexts(self, where: Sequence[str] = ()) -> Tensor | None:
+        """Contexts ``[M, C]`` to draw from, those of training rows, or those ``where`` columns have values: see `Context.chosen`. None of
+        data without a context.
+
+        Raises:
+            InputError: a column that is not conditioned on, or a value that it does not have.
+        """
+        context = self.schema.context
+        if context is None:
+            if where:
+                raise InputError(f"--where {where[0]}: this model is not conditioned on any column; train one with --condition")
+            return torch.tensor(self.sizes).unsqueeze(1) if self.sizes else None
+        rows = context.chosen(torch.tensor(self.given), where)
+        return torch.cat([context.expand(rows[:, : len(context.columns)]), rows[:, len(context.columns) :]], 1)
 
     def describe(self) -> str:
         """What was found and why, and the notes."""
@@ -84,6 +103,7 @@ class Known:
             "floors": list(self.floors),
             "start": list(self.start),
             "sizes": list(self.sizes),
+            **({"given": [list(row) for row in self.given]} if self.given else {}),
         }
 
     @staticmethod
@@ -101,7 +121,11 @@ class Known:
                 raise ValueError(f"{len(floors)} floors of {len(schema.modelled)} columns")
             if isinstance(schema, Counts) and len(start) != schema.width:
                 raise ValueError(f"{len(start)} starts of {schema.width} columns")
-            return Known(str(stored["name"]), (train, valid, test), schema, tuple(stored["notes"]), floors, start, sizes)
+            given = tuple(tuple(map(float, row)) for row in stored.get("given", ()))
+            width = 0 if schema.context is None else len(schema.context.columns) + isinstance(schema, Counts)
+            if {len(row) for row in given} != ({width} if width else set()):
+                raise ValueError(f"contexts of {len(given)} rows are not of {width} columns")
+            return Known(str(stored["name"]), (train, valid, test), schema, tuple(stored["notes"]), floors, start, sizes, given)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
@@ -115,8 +139,21 @@ def with_sizes(data: DataSet) -> DataSet:
 
 
 def sized(split: Split) -> Split:
-    """Counts with the logarithm of each row's total as their context c, ``[N, 1]``; of a row of zeros, that of 1."""
-    return Split(split.x, label=split.label, prepare=split.prepare, mask=split.mask, c=_log_totals(split).unsqueeze(1))
+    """Counts with the logarithm of each row's total as the last number of their context c, ``[N, C + 1]``; of a row of zeros, that of 1."""
+    sizes = _log_totals(split).unsqueeze(1)
+    c = sizes if split.c is None else torch.cat([split.c, sizes], 1)
+    return Split(split.x, label=split.label, prepare=split.prepare, mask=split.mask, c=c)
+
+
+def _given(found: Found) -> tuple[tuple[float, ...], ...]:
+    context, train = found.schema.context, found.data.train
+    if context is None or train.c is None:
+        return ()
+    some = train.head(min(ROWS, len(train)))  # the rows are in a random order
+    rows = context.collapse(train.c[: len(some)])
+    if isinstance(found.schema, Counts):
+        rows = torch.cat([rows, _log_totals(some).unsqueeze(1)], 1)
+    return tuple(map(tuple, rows.tolist()))
 
 
 def _log_totals(split: Split) -> Tensor:

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vaekit.data.tables.columns import Column
+from vaekit.data.tables.context import Context
+from vaekit.data.tables.stored import restored
+from vaekit.data.tables.stored import stored as stored_column
 from vaekit.errors import InputError
 
 __all__ = ["FORMAT", "Pixels", "in_channels"]
@@ -25,12 +29,19 @@ class Pixels:
         dtype: as they are stored: "uint8", "bool" or "float32".
         likelihood: of each value, of the images as `DataSet` gives them: bytes / 255.
         because: why.
+        given: the column "label", where the model is conditioned on it; else nothing.
     """
 
     shape: tuple[int, int, int]
     dtype: str
     likelihood: str
     because: str
+    given: tuple[Column, ...] = ()
+
+    @property
+    def context(self) -> Context | None:
+        """What is conditioned on; None where nothing is."""
+        return Context(self.given) if self.given else None
 
     @staticmethod
     def infer(x: npt.NDArray[Any]) -> Pixels:
@@ -77,7 +88,8 @@ class Pixels:
 
     def describe(self) -> str:
         """What was found, in a line."""
-        return f"images {list(self.shape)}: {self.likelihood}, because {self.because}"
+        given = "".join(f"\ngiven {column.name}: {column.because}" for column in self.given)
+        return f"images {list(self.shape)}: {self.likelihood}, because {self.because}{given}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a JSON file."""
@@ -88,6 +100,7 @@ class Pixels:
             "dtype": self.dtype,
             "likelihood": self.likelihood,
             "because": self.because,
+            **({"given": [stored_column(column) for column in self.given]} if self.given else {}),
         }
 
     @staticmethod
@@ -101,7 +114,10 @@ class Pixels:
             raise InputError(f"a description of format {stored.get('format')!r} of {stored.get('what')!r}: this reads {FORMAT} of 'images'")
         try:
             c, h, w = (int(size) for size in stored["shape"])
-            return Pixels((c, h, w), str(stored["dtype"]), str(stored["likelihood"]), str(stored["because"]))
+            given = tuple(restored(column) for column in stored.get("given", ()))
+            return Pixels((c, h, w), str(stored["dtype"]), str(stored["likelihood"]), str(stored["because"]), given)
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the description is damaged ({type(error).__name__}: {error}): restore it, or train again") from error
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,23 +13,23 @@ from torch import Tensor
 
 from vaekit.data.tables.cells import Name, cells_of, shown
 from vaekit.data.tables.columns import Column, Floats
-from vaekit.data.tables.dates import RESOLUTIONS
+from vaekit.data.tables.context import Context
 from vaekit.data.tables.infer import Kind, column_of
-from vaekit.data.tables.kinds import KINDS
 from vaekit.data.tables.needs import is_frame, pandas
+from vaekit.data.tables.stored import restored, stored
 from vaekit.errors import InputError, nearest
 
 __all__ = ["FORMAT", "Schema", "columns_in"]
 
 FORMAT = 1
-CODED = ("binary", "categorical", "ordinal")
 
 
 @dataclass(frozen=True)
 class Schema:
     """The columns of a table, in its order.
 
-    Constant columns are no part of the numbers: x has one number a row for each of `modelled`, D in all.
+    Constant columns are no part of the numbers: x has one number a row for each of `modelled`, D in all. Nor are those of ``condition``,
+    the names of the columns that p(x | z, c) is conditioned on: they are c (`context`).
 
     >>> x = np.random.default_rng(0).normal(20, 5, (100, 2))
     >>> schema = Schema.infer(x)
@@ -42,14 +41,19 @@ class Schema:
     """
 
     columns: tuple[Column, ...]
+    condition: tuple[Name, ...] = ()
 
     def __post_init__(self) -> None:
+        _ = self.context
         if not self.modelled:
             held = "no columns" if not self.columns else f"{len(self.columns)} columns, each the same in every row or without a value"
+            held += ", or conditioned on" if self.condition else ""
             raise InputError(f"a table of {held}, has nothing to model: give one with a column that varies")
 
     @staticmethod
-    def infer(data: Any, *, overrides: Mapping[Name, Kind] | None = None, drop: Sequence[Name] = ()) -> Schema:
+    def infer(
+        data: Any, *, overrides: Mapping[Name, Kind] | None = None, drop: Sequence[Name] = (), condition: Sequence[Name] = ()
+    ) -> Schema:
         """The schema of a DataFrame, or of an array ``[N, D]``, whose columns are called x0, x1, ...
 
         Args:
@@ -58,6 +62,7 @@ class Schema:
                 "count", "binary", "categorical", "ordinal", "date", or a likelihood ("NegativeBinomial"); for levels in an order that
                 sorting does not give them, the levels from the lowest to the highest.
             drop: names of columns to leave out.
+            condition: names of columns that are given and not modelled.
 
         Raises:
             InputError: no rows or columns, two columns of a name, an infinite value, several types in a column, free text or identifiers,
@@ -65,16 +70,37 @@ class Schema:
         """
         found = columns_in(data)
         overrides = overrides or {}
-        for name in (*overrides, *drop):
+        for name in (*overrides, *drop, *condition):
             if name not in found:
                 raise InputError(f"the table has no {shown(name)}; {nearest(str(name), map(str, found))}")
+        both = next((name for name in condition if name in set(drop)), None)
+        if both is not None:
+            raise InputError(f"{shown(both)} is to be dropped and to be conditioned on: choose one")
         kept = {name: values for name, values in found.items() if name not in set(drop)}
-        return Schema(tuple(column_of(name, cells_of(values, name), overrides.get(name)) for name, values in kept.items()))
+        columns = tuple(column_of(name, cells_of(values, name), overrides.get(name)) for name, values in kept.items())
+        return Schema(columns, tuple(name for name in kept if name in set(condition)))
 
     @property
     def modelled(self) -> tuple[Column, ...]:
-        """The columns that are in the numbers, in their order: all but the constant ones."""
-        return tuple(column for column in self.columns if column.kind != "constant")
+        """The columns that are in the numbers, in their order: all but the constant ones and those conditioned on."""
+        return tuple(column for column in self.columns if self._modelled(column))
+
+    @property
+    def context(self) -> Context | None:
+        """The columns that are conditioned on; None where there are none."""
+        given = tuple(column for column in self.columns if column.name in self.condition)
+        return Context(given) if given else None
+
+    def encode_context(self, data: Any) -> Tensor | None:
+        """c float32 ``[N, C]`` of a table, None for a schema without.
+
+        Raises:
+            InputError: a column is not there, holds what it cannot, or has no value; the column and the row are named.
+        """
+        if self.context is None:
+            return None
+        found = dict(zip([column.name for column in self.columns], self._matched(data)[0], strict=True))
+        return self.context.expand(self.context.numbers([found[column.name] for column in self.context.columns]))
 
     def encode(self, data: Any) -> tuple[Tensor, Tensor]:
         """(x float32 ``[N, D]``, NaN where a value is missing; mask bool ``[N, D]``, True where there is one) of a table.
@@ -88,25 +114,33 @@ class Schema:
         x = np.empty((_rows(found), len(self.modelled)), dtype=np.float32)
         place = 0
         for column, values in zip(self.columns, found, strict=True):
-            numbers = column.encode(values)  # of constant columns too, which looks at them
-            if column.kind != "constant":
+            numbers = column.encode(values)  # of the others too, which looks at them
+            if self._modelled(column):
                 x[:, place] = numbers
                 place += 1
         rows = torch.from_numpy(x)
         return rows, ~rows.isnan()
 
-    def decode(self, x: npt.ArrayLike | Tensor) -> Any:
-        """A DataFrame of the original columns and dtypes from encoded numbers ``[N, D]``, a missing value where x is NaN.
+    def decode(self, x: npt.ArrayLike | Tensor, c: Tensor | None = None) -> Any:
+        """A DataFrame of the original columns and dtypes from encoded numbers ``[N, D]``, a missing value where x is NaN, and the context
+        c ``[N, C]`` of a schema with one.
 
         A dtype of numpy that has no mark for what is missing becomes pandas' nullable one: int64 Int64, bool boolean.
+
+        Raises:
+            InputError: numbers or a context of another shape.
         """
         numbers = self._of_shape(x)
+        given = iter(self._given(c, len(numbers)))
         found, place = [], 0
         for column in self.columns:
-            constant = column.kind == "constant"
-            empty = np.full(len(numbers), np.nan if column.missing == 1 else 0.0)
-            found.append(column.decode(empty if constant else numbers[:, place]))
-            place += not constant
+            if column.name in self.condition:
+                found.append(next(given))
+            elif column.kind == "constant":
+                found.append(column.decode(np.full(len(numbers), np.nan if column.missing == 1 else 0.0)))
+            else:
+                found.append(column.decode(numbers[:, place]))
+                place += 1
         frame = pandas("decoding").concat(found, axis=1)
         frame.columns = [column.name for column in self.columns]
         return frame
@@ -115,8 +149,10 @@ class Schema:
         """float64 ``[N, number of columns]`` of a table whose columns are all numbers, as `infer` took it for an array; NaN is missing.
 
         Raises:
-            InputError: a column of text or dates.
+            InputError: a column of text or dates, or one that is conditioned on.
         """
+        if self.condition:
+            raise InputError(f"{shown(self.condition[0])} is conditioned on and not in these numbers: decode to a DataFrame, with c")
         numbers = self._of_shape(x).astype(np.float64)
         out, place = np.full((len(numbers), len(self.columns)), np.nan), 0
         for i, column in enumerate(self.columns):
@@ -144,33 +180,42 @@ class Schema:
         found, besides = self._matched(data)
         for column, values in zip(self.columns, found, strict=True):
             column.encode(values)
+        self.encode_context(data)
         return tuple(f"{shown(name)} is not in the schema, and left out" for name in besides)
 
     def describe(self) -> str:
         """A line a column: its name, kind, likelihood, share of missing values, and why."""
         head = ("column", "kind", "likelihood", "missing", "because")
-        rows = [(str(c.name), c.kind, c.likelihood or "-", f"{c.missing:.1%}" if c.missing else "-", c.because) for c in self.columns]
+        given = set(self.condition)
+        model = ["(given)" if c.name in given else c.likelihood or "-" for c in self.columns]
+        rows = [
+            (str(c.name), c.kind, p, f"{c.missing:.1%}" if c.missing else "-", c.because) for c, p in zip(self.columns, model, strict=True)
+        ]
         widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
         lines = ["  ".join([*(part.ljust(width) for part, width in zip(row, widths, strict=False)), row[4]]) for row in (head, *rows)]
         return "\n".join(line.rstrip() for line in lines)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a JSON file; `from_json` reads them."""
-        return {"format": FORMAT, "what": "table", "columns": [_stored(column) for column in self.columns]}
+        condition = {"condition": list(self.condition)} if self.condition else {}
+        return {"format": FORMAT, "what": "table", "columns": [stored(column) for column in self.columns]} | condition
 
     @staticmethod
-    def from_json(stored: Mapping[str, Any]) -> Schema:
+    def from_json(given: Mapping[str, Any]) -> Schema:
         """The schema of `to_json`.
 
         Raises:
             InputError: another format, or damaged.
         """
-        if stored.get("format") != FORMAT or stored.get("what") != "table":
+        if given.get("format") != FORMAT or given.get("what") != "table":
             raise InputError(
-                f"a schema of format {stored.get('format')!r} of {stored.get('what')!r}: this version reads format {FORMAT} of 'table'"
+                f"a schema of format {given.get('format')!r} of {given.get('what')!r}: this version reads format {FORMAT} of 'table'"
             )
         try:
-            return Schema(tuple(_restored(one) for one in stored["columns"]))
+            schema = Schema(tuple(restored(one) for one in given["columns"]), tuple(given.get("condition", ())))
+            if not set(schema.condition) <= {column.name for column in schema.columns}:
+                raise ValueError(f"conditioned on {schema.condition}, which are no columns")
+            return schema
         except InputError:  # says what is wrong itself
             raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -188,6 +233,18 @@ class Schema:
             )
         known = {column.name for column in self.columns}
         return [given[column.name] for column in self.columns], [name for name in given if name not in known]
+
+    def _modelled(self, column: Column) -> bool:
+        return column.kind != "constant" and column.name not in self.condition
+
+    def _given(self, c: Tensor | None, n: int) -> list[Any]:
+        """A Series of each column that is conditioned on."""
+        context = self.context
+        width = 0 if context is None else context.width
+        if (0 if c is None else c.shape[-1]) != width or (c is not None and c.shape != (n, width)):
+            held = "no context" if c is None else f"a context {list(c.shape)}"
+            raise InputError(f"{held} was given for {n} rows, and this table has one of {width} numbers a row: give c [{n}, {width}]")
+        return [] if context is None or c is None else context.decode(c)
 
     def _of_shape(self, x: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
         numbers = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
@@ -225,43 +282,3 @@ def columns_in(data: Any) -> dict[Name, Any]:
 
 def _rows(found: Sequence[Any]) -> int:
     return len(found[0])
-
-
-def _stored(column: Column) -> dict[str, Any]:
-    """What differs from the kind's defaults."""
-    held = {field.name: getattr(column, field.name) for field in fields(column)}
-    plain = {field.name: field.default for field in fields(column)}
-    kept = {name: value for name, value in held.items() if plain[name] is MISSING or value != plain[name]}
-    return {"kind": column.kind, **{name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}}
-
-
-def _restored(stored: Mapping[str, Any]) -> Column:
-    given = dict(stored)
-    kind = given.pop("kind")
-    if kind not in KINDS:
-        raise InputError(f'the schema has a column of kind "{kind}"; {nearest(str(kind), KINDS)}')
-    fields_of: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    column = KINDS[kind](**fields_of)
-    for field in fields(column):
-        value = getattr(column, field.name)
-        if not _right(field.name, field.default, value) or (kind in CODED and field.name == "categories" and not value):
-            raise InputError(
-                f"the schema is damaged: {field.name} of {shown(column.name)} is {str(value)[:40]!r}: restore it, or train again"
-            )
-    return column
-
-
-def _right(name: str, default: Any, value: Any) -> bool:
-    """Whether a field of a column may have this value, by the type of its default."""
-    if name == "name":
-        return isinstance(value, str | int) and not isinstance(value, bool)
-    if name == "value":
-        return value is None or isinstance(value, str | int | float)
-    if name == "resolution":
-        return value in tuple(RESOLUTIONS)
-    if name == "categories":
-        return isinstance(value, tuple) and all(isinstance(one, str | int | float) for one in value)
-    if isinstance(default, float):
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return number and (name != "scale" or value > 0)
-    return isinstance(value, bool if isinstance(default, bool) else str)

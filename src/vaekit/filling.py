@@ -1,0 +1,125 @@
+r"""The missing values of a table, filled in by a trained run: :math:`E[x_{mis} | x_{obs}]`, draws and intervals (`vaekit.apps.impute`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from vaekit.apps.impute import impute as impute_batch
+from vaekit.data.tables import Schema, frame_of, rows_of
+from vaekit.data.tables.needs import pandas
+from vaekit.errors import InputError
+from vaekit.launch import load
+from vaekit.outputs import TABLES, place, write_frame
+from vaekit.report import UNTRAINED
+from vaekit.runs import PathLike, Run
+from vaekit.scoring import whole
+
+__all__ = ["Filled", "impute"]
+
+Holes = Mapping[Any, npt.NDArray[np.bool_]]
+"""Which cells of each column are missing, ``[N]``."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What `impute` wrote: the table without holes, then one file for each draw, then the intervals; and how many cells it filled."""
+
+    paths: tuple[Path, ...]
+    rows: int
+    cells: int
+
+
+def impute(
+    run: PathLike | Run,
+    source: PathLike,
+    out: PathLike,
+    *,
+    draws: int = 0,
+    coverage: float | None = None,
+    samples: int = 512,
+    seed: int = 0,
+    device: str = "auto",
+    trust: bool = False,
+) -> Filled:
+    """A table with its missing values filled in; every other cell, and every column that the run does not know, stays as it was.
+
+    Numbers are filled with their conditional mean E[x_mis | x_obs], of a positive column (one that is modelled by its logarithm) with
+    exp E[log x_mis | x_obs], rounded where the column holds whole numbers; classes with the most probable one.
+
+    Args:
+        run: a run that was trained on a table.
+        source: a table like it, as .csv, .tsv, .parquet, .npy or .npz.
+        out: the .csv or .parquet file to write. Draws go beside it: filled.csv, filled-1.csv, filled-2.csv, ...
+        draws: M tables for multiple imputation, the missing values of each row drawn jointly from p(x_mis | x_obs). What is computed from
+            each of them varies as what is missing leaves open (Rubin, "Multiple Imputation for Nonresponse in Surveys", 1987).
+        coverage: probability of intervals, such as 0.9, which go to filled-intervals.csv: row, column, value, lower, upper, and ess, the
+            effective number of importance samples behind the row.
+        samples: K, importance samples of each row.
+        seed, device, trust: as in `vaekit.scoring.score`.
+
+    Raises:
+        InputError: as `load`; a run of images or counts; a table that does not fit.
+    """
+    target = place(Path(out), *TABLES)
+    run, recipe = load(run, trust=trust, device=device)
+    if not recipe.objective.trains_q:
+        raise InputError(f"{run.path}: {UNTRAINED}")
+    if recipe.known is None or not isinstance(recipe.known.schema, Schema):
+        raise InputError(f"{run.path} was not trained on a table, and missing values are filled in tables alone")
+    schema, frame = recipe.known.schema, frame_of(Path(source))
+    batch = whole(recipe.model, rows_of(frame, schema)[0])
+    found = impute_batch(recipe.model, batch, samples=samples, draws=draws, coverage=coverage, seed=seed)
+    holes = {column.name: frame[column.name].isna().to_numpy() for column in schema.columns if column.missing < 1}
+    tables = [_filled(frame, schema, x.cpu(), holes) for x in (found.mean, *found.draws)]
+    places = [target, *(target.with_name(f"{target.stem}-{m + 1}{target.suffix}") for m in range(draws))]
+    for table, where in zip(tables, places, strict=True):
+        write_frame(table, where)
+    if found.lower is not None and found.upper is not None:
+        places.append(target.with_name(f"{target.stem}-intervals{target.suffix}"))
+        write_frame(_intervals(schema, (found.mean, found.lower, found.upper), found.ess, holes), places[-1])
+    return Filled(tuple(places), len(frame), int(sum(where.sum() for where in holes.values())))
+
+
+def _filled(frame: Any, schema: Schema, x: Tensor, holes: Holes) -> Any:
+    """The table with its holes filled from encoded rows."""
+    pd = pandas()
+
+    found, result = schema.decode(x), frame.copy()
+    for name, missing in holes.items():
+        if not missing.any():
+            continue
+        made = found[name]
+        made.index = frame.index
+        if isinstance(made.dtype, pd.CategoricalDtype) or missing.all() or frame[name].dtype == object:
+            merged = made.astype(object).where(missing, frame[name].astype(object))
+            result[name] = merged if made.dtype == object else merged.astype(made.dtype)
+        else:  # numbers and dates in the dtype that they have here
+            merged = frame[name].astype(object).mask(missing, made.astype(object))
+            result[name] = merged.astype(frame[name].dtype)
+    return result
+
+
+def _intervals(schema: Schema, ends: Sequence[Tensor], ess: Tensor, holes: Holes) -> Any:
+    """A row for each cell that was filled, its values as text: they are of all columns. Of a class without an order the ends are empty."""
+    pd = pandas()
+
+    mean, lower, upper = (schema.decode(end.cpu()) for end in ends)
+    parts = []
+    for column in schema.modelled:
+        (at,) = np.nonzero(holes[column.name])
+        cells = {"value": mean[column.name], "lower": lower[column.name], "upper": upper[column.name]}
+        parts.append(
+            pd.DataFrame(
+                {"row": at, "column": column.name}
+                | {key: values.iloc[at].astype("string").to_numpy() for key, values in cells.items()}
+                | {"ess": ess.cpu().numpy()[at].round(1)}
+            )
+        )
+    return pd.concat(parts, ignore_index=True).sort_values("row", kind="stable", ignore_index=True)
