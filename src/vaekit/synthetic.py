@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from vaekit.apps import fidelity as apps
 from vaekit.commands import sample
 from vaekit.data.core import Split
-from vaekit.data.tables import Schema, rows_of
+from vaekit.data.tables import Schema, frame_of
 from vaekit.errors import InputError
 from vaekit.files import write_json
 from vaekit.launch import load
@@ -31,6 +32,8 @@ def fidelity(
     trust: bool = False,
 ) -> apps.Fidelity:
     """`vaekit.apps.fidelity.fidelity` of a synthetic table, a split of the run's data that it was not trained on, and its training rows.
+
+    Every column is looked at, those too that the model is conditioned on.
 
     Args:
         run: of a table.
@@ -53,21 +56,22 @@ def fidelity(
     if split == "train":
         raise InputError("the training rows are no rows to compare with: a copy of them would be perfect; take --split test or valid")
     schema, data = recipe.known.schema, recipe.data()
-    real, train = _rows(data.split(split)), _rows(data.train)
+    whole = replace(schema, condition=())
+    real, train = (whole.encode(_frame(schema, rows))[0] for rows in (data.split(split), data.train))
     if table is not None:
-        made, notes = rows_of(Path(table), schema)
-        for note in notes:
+        given = frame_of(Path(table))
+        for note in whole.check(given):
             warnings.warn(f"{table}: {note}.", stacklevel=2)
-        return apps.fidelity(schema, _rows(made), real, train, seed=seed)
+        return apps.fidelity(whole, whole.encode(given)[0], real, train, seed=seed)
     with tempfile.TemporaryDirectory() as folder:  # through the file, as whoever gets the table sees it
         path = sample(run, n=min(10_000, len(train)) if n is None else n, seed=seed, out=Path(folder, "rows.parquet"), trust=trust)[1]
-        made, _ = rows_of(path, schema)
-    found = apps.fidelity(schema, _rows(made), real, train, seed=seed)
+        made = frame_of(path)
+    found = apps.fidelity(whole, whole.encode(made)[0], real, train, seed=seed)
     write_json(run.path / "fidelity.json", found.as_dict())
     return found
 
 
-def _rows(split: Split) -> Tensor:
-    """All of them, NaN where a value is missing."""
+def _frame(schema: Schema, split: Split) -> Any:
+    """All of the rows, as the table has them."""
     batch = split.batch(torch.arange(len(split)))
-    return batch.x if batch.mask is None else batch.x.masked_fill(~batch.mask, torch.nan)
+    return schema.decode(batch.x if batch.mask is None else batch.x.masked_fill(~batch.mask, torch.nan), batch.c)

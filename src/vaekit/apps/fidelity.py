@@ -149,8 +149,9 @@ class Fidelity:
 def fidelity(schema: Schema, synthetic: Tensor, real: Tensor, train: Tensor, *, seed: int = 0) -> Fidelity:
     """Compare tables of one schema, encoded (`Schema.encode`), NaN where a value is missing.
 
-    A synthetic table is complete by default, and real ones may not be. Then the classifier and the distances see each synthetic row with
-    the gaps of some held-out row, so that they judge what is said and not that something is said.
+    A synthetic table is complete by default, and real ones may not be. The classifier and the distances see each synthetic row with the
+    gaps of some held-out row, in columns that are complete in the synthetic table alone: they are to judge what is said, and not that
+    something is.
 
     Args:
         schema: of all of them.
@@ -177,10 +178,10 @@ def fidelity(schema: Schema, synthetic: Tensor, real: Tensor, train: Tensor, *, 
     pairs, notes = _pairs(r, len(columns)), []
     if len(pairs) < math.comb(len(columns), 2):
         notes.append(f"{PAIRS} of {math.comb(len(columns), 2)} pairs, at random")
-    seen = made
-    if np.isnan(held).any() and not np.isnan(made).any():
-        seen = np.where(np.isnan(held[r.integers(len(held), size=len(made))]), np.nan, made)
-        notes.append("the synthetic table is complete; for the classifier and the distances it has the gaps of held-out rows, at random")
+    seen, whole = made, np.isnan(held).any(0) & ~np.isnan(made).any(0)
+    if whole.any():
+        seen = np.where(np.isnan(held[r.integers(len(held), size=len(made))]) & whole, np.nan, made)
+        notes.append("columns complete in the synthetic table alone have gaps, as held-out rows do, for the classifier and the distances")
     few = min(len(made), len(held), MOST)
     area, error = told_apart(columns, _some(r, seen, few), _some(r, held, few), seed=seed)
     return Fidelity(
