@@ -84,6 +84,24 @@ def test_one_row_that_differs_is_enough_not_to_pair(folder: Path, tmp_path: Path
     assert again.runs == ("other", "one") and "path" in again.settings
 
 
+def test_a_model_of_the_mask_and_a_context_are_named(tmp_path: Path) -> None:
+    """log p(x, m) is less than log p(x) by the mask's nats, and log p(x | c) more by what c tells."""
+    r = np.random.default_rng(0)
+    rows = [
+        ",".join((f"{a:.3f}" if r.random() < 0.5 else "", f"{a + r.normal():.3f}", "uv"[n % 2])) for n, a in enumerate(r.normal(size=90))
+    ]
+    (tmp_path / "x.csv").write_text("a,b,g\n" + "\n".join(rows))
+    for name, flags in {
+        "plain": ["--drop", "g"],
+        "mask": ["--drop", "g", "--missing", "self-masking"],
+        "given": ["--condition", "g"],
+    }.items():
+        assert vaekit("train", tmp_path / "x.csv", *flags, "--hidden", 4, "--epochs", 1, "--out", tmp_path / name) == 0
+    assert any("of which values are observed" in note for note in compare([tmp_path / "plain", tmp_path / "mask"], samples=2).notes)
+    found = compare([tmp_path / "plain", tmp_path / "given"], samples=2)
+    assert len(found.notes) == 1 and "what c tells" in found.notes[0] and found.differences["evidence lower bound"][0].paired
+
+
 def test_the_command_prints_text_json_and_a_page(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = tmp_path / "<script>alert(1)</script>"  # the / is a folder of its own
     hostile.parent.mkdir(exist_ok=True)

@@ -116,22 +116,33 @@ def test_scores_are_the_exact_density_in_the_units_of_the_data(linear: Path, fol
     assert written["log_px of pay"][0] == pytest.approx(want[0] - rest, abs=0.05)
 
 
-def test_alarms_are_false_at_the_rate_that_was_asked_for_and_no_unit_matters(linear: Path, tmp_path: Path) -> None:
-    """The run's own test rows, 40 of them, are exchangeable with new ones; a value that is missing is compared without its unit."""
-    r = np.random.default_rng(5)
+def test_p_values_are_the_places_among_the_test_rows_and_no_unit_matters(linear: Path, tmp_path: Path) -> None:
+    """By the exact density: (1 + how many of the run's 40 test rows are as strange) / 41, of standardised values where some are missing."""
     loc, scale, covariance = exact(linear)
-    strange = pd.DataFrame({"warm": [600.0, np.nan], "far": [2e6, np.nan], "pay": [math.exp(8), math.exp(loc[2])]})
-    strange.to_csv(tmp_path / "strange.csv", index=False)
-    found = scoring.score(linear, tmp_path / "strange.csv", tmp_path / "s.csv", alpha=0.05)
-    assert found.held_out == 40 and found.alarms is not None and found.p_values is not None
-    assert found.alarms.tolist() == [True, False]  # 1e6 of a unit would make the second row, by its density alone, or never the first
-    assert found.p_values[0] == pytest.approx(1 / 41)
-    y = loc + scale * r.multivariate_normal(np.zeros(3), covariance, size=400)
+
+    def strangeness(u: np.ndarray) -> np.ndarray:
+        """-log p(u_obs)."""
+        seen = ~np.isnan(u)
+        return np.array([-stats.multivariate_normal(cov=covariance[np.ix_(m, m)]).logpdf(row[m]) for row, m in zip(u, seen, strict=True)])
+
+    r = np.random.default_rng(5)
+    u = r.multivariate_normal(np.zeros(3), covariance, size=60) * np.linspace(0.3, 3, 60)[:, None]
+    u[::3, 1] = np.nan
+    y = loc + scale * u
     pd.DataFrame({"warm": y[:, 0], "far": y[:, 1], "pay": np.exp(y[:, 2])}).to_csv(tmp_path / "new.csv", index=False)
-    made = scoring.score(linear, tmp_path / "new.csv", tmp_path / "n.parquet", alpha=0.1)
-    assert made.alarms is not None
+    found = scoring.score(linear, tmp_path / "new.csv", tmp_path / "n.parquet", alpha=0.1, samples=20_000)
+    held = launch.load(linear)[1].data().split("test").batch(torch.arange(40)).x.double().numpy()
+
+    def log_volume(u: np.ndarray) -> np.ndarray:
+        return u[:, 2] * scale[2]  # of a positive column the volume depends on the value: density of pay, not of its logarithm
+
+    own = strangeness(held) + log_volume(held)
+    want = (1 + (own >= (strangeness(u) + log_volume(u))[:, None]).sum(1)) / 41
+    assert found.held_out == 40 and found.p_values is not None and found.alarms is not None
+    assert np.abs(found.p_values - want).max() < 1.5 / 41 and (np.abs(found.p_values - want) > 1e-9).mean() < 0.1
+    assert 0 < found.alarms.mean() < 1 and (found.alarms == (found.p_values <= 0.1)).all()
     frame = pd.read_parquet(tmp_path / "n.parquet")
-    assert frame["alarm"].dtype == bool and (frame["alarm"] == (frame["p_value"] <= 0.1)).all()
+    assert frame["alarm"].dtype == bool and (frame["alarm"] == found.alarms).all()
 
 
 def test_a_table_is_filled_with_conditional_means_and_nothing_else_changes(linear: Path, tmp_path: Path) -> None:

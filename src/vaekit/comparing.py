@@ -117,6 +117,7 @@ def compare(
     counts: list[int] = []
     digests: list[str] = []
     measures: list[Measure | None] = []
+    contexts: list[bool] = []
     notes: list[str] = []
     for where in runs:
         run, recipe = load(where, trust=trust, device=device)
@@ -132,8 +133,9 @@ def compare(
         counts.append(k)
         values.append(torch.stack([per_example[:, 1], per_example[:, 0], per_example[:, 3], per_example[:, 4:].sum(1)]))
         digests.append(_digest(recipe.model, rows))
+        contexts.append(rows.c is not None)
         measures.append(measure(recipe.model, rows.head(min(len(rows), 500))))
-    notes += _incomparable([str(run.path) for run in found], measures, digests)
+    notes += _incomparable([str(run.path) for run in found], measures, digests, contexts)
     same = [digest == digests[0] for digest in digests]
     result = Comparison(
         runs=_short(found),
@@ -174,11 +176,14 @@ def _digest(model: LatentModel, rows: Split) -> str:
     return found.hexdigest()
 
 
-def _incomparable(names: Sequence[str], measures: Sequence[Measure | None], digests: Sequence[str]) -> list[str]:
+def _incomparable(names: Sequence[str], measures: Sequence[Measure | None], digests: Sequence[str], contexts: Sequence[bool]) -> list[str]:
     notes = []
     if len(set(measures)) > 1:
         kinds = "; ".join(f"{name}: {'unknown' if kind is None else kind.value}" for name, kind in zip(names, measures, strict=True))
         notes.append(f"log p(x | z) is not the same kind of number in all runs, so that their nats do not compare ({kinds}).")
+    if len(set(contexts)) > 1:
+        told = ", ".join(name for name, given in zip(names, contexts, strict=True) if given)
+        notes.append(f"Only some runs are given a context c ({told}): log p(x | c) is larger than log p(x) by what c tells of x.")
     if len(set(digests)) > 1:
         notes.append("The runs' examples are not the same ones: differences between such runs are unpaired, and of different data.")
     return notes

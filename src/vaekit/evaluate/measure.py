@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Distribution, Independent
 
 from vaekit.data.core import Split
-from vaekit.dist import Bernoulli
+from vaekit.dist import Bernoulli, Missing
 from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
 from vaekit.models.core import LatentModel, at_centre
 from vaekit.types import Batch
@@ -22,6 +22,7 @@ class Measure(Enum):
     MASS = "log-probability of discrete data"
     EXPECTED_MASS = "expected log-probability of binary pixels, for grey values"
     DENSITY = "log-density, which depends on the units of x"
+    WITH_MASK = "log-density of the observed values and of which values are observed"
 
 
 def measure(model: LatentModel, split: Split, *, batch_size: int = 500) -> Measure | None:
@@ -38,6 +39,8 @@ def measure(model: LatentModel, split: Split, *, batch_size: int = 500) -> Measu
 
 def measured(px: Distribution, batch: Batch) -> Measure | None:
     """The `Measure` of one batch."""
+    if isinstance(px, Missing):
+        return Measure.WITH_MASK
     if not _binary(px):
         return _by_support(_inner(px))
     x = batch.input  # missing entries are 0 there
