@@ -36,7 +36,7 @@ import torch
 
 from benchmarks.cells import MARKERS, Share, groups, normalised, purity, scores
 from benchmarks.conv_speed import begin, held
-from benchmarks.count_process import Process
+from benchmarks.count_process import Process, entropy_of_totals
 from benchmarks.record import write
 from vaekit import commands, viz
 from vaekit.data.core import DataSet, Split
@@ -208,6 +208,7 @@ def constructed(samples: int) -> dict[str, float]:
         name = f"constructed_{SHORT[likelihood]}"
         found |= {f"{name}_entropy": -float(exact.mean()), f"{name}_over": float(over.mean())}
         found[f"{name}_over_se"] = float(over.std(ddof=1) / len(over) ** 0.5)
+        found[f"{name}_told"] = entropy_of_totals(x)
     return found
 
 
@@ -380,6 +381,7 @@ def measured(given: argparse.Namespace, arguments: dict[str, Any], folder: Path)
         name, entropy = key.removesuffix("_over"), made[key.removesuffix("_over") + "_entropy"]
         figures[name] = {"value": 100 * made[key] / entropy, "error": 100 * made[f"{key}_se"] / entropy, "unit": "%"}
         figures[f"{name}_entropy"] = {"value": entropy, "error": None, "unit": "nats"}
+        figures[f"{name}_told"] = {"value": 100 * made[f"{name}_told"] / entropy, "error": None, "unit": "%"}
     for name in ("z", "pca"):
         figures[f"purity_{name}"] = mean(np.array([look[name] for look in looks]), "of 15 neighbours")
         for number, group in enumerate(MARKERS):

@@ -85,6 +85,10 @@ def test_only_what_is_counted_is_computed_and_nothing_changes(name: str, monkeyp
         d: Distribution = MADE[name](*parameters())
         vectorised = torch.vmap(lambda row: dist.log_prob_parts(d, row))(x[None])
     torch.testing.assert_close(vectorised[0], dense[0])
+    vectorised = torch.vmap(lambda row: dist.log_prob_parts(d, row))(x[None])  # nor can one of the user's own
+    torch.testing.assert_close(vectorised[0], dense[0])
+    small = MADE[name](*(p.detach().float() for p in parameters()))
+    torch.testing.assert_close(dist.log_prob_parts(small, x), dense[0], rtol=1e-4, atol=1e-4)  # x in float64, parameters in float32
     seen.clear()
     dist.log_prob_parts(MADE[name](*parameters()), x + 1)
     assert seen == [200]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.distributions import Distribution, constraints
 
 from vaekit.compiling import stacked
@@ -221,13 +222,14 @@ def _zero_or(counted: Callable[..., Tensor], x: Tensor, zero: Tensor, *parameter
     def there(t: Tensor) -> Tensor:
         return t[tuple(i if n > 1 else torch.zeros_like(i) for i, n in zip(where[len(shape) - t.dim() :], t.shape, strict=True))]
 
-    return zero.expand(shape).index_put(where, counted(there(x), *map(there, parameters)))
+    values = counted(there(x), *map(there, parameters))
+    return zero.to(values.dtype).expand(shape).index_put(where, values)
 
 
 def _mostly_zeros(some: Tensor, zero: Tensor) -> bool:
     """Many entries, few of them counts, on a processor, where eager torch takes time for each; a program and a vectorised function cannot
     choose by what x holds."""
-    free = some.device.type == "cpu" and not torch.compiler.is_compiling() and not stacked
+    free = some.device.type == "cpu" and not (torch.compiler.is_compiling() or stacked or is_functorch_wrapped_tensor(some))
     return free and zero.numel() >= MANY and int(some.sum()) < FEW * some.numel()
 
 
