@@ -226,12 +226,18 @@ def test_no_row_is_less_likely_than_its_share_of_the_background() -> None:
 
 
 def test_the_rows_in_the_middle_are_kept() -> None:
-    x = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, -2.0], [1.0, 1.0], [5.0, 5.0]], dtype=torch.float64)
+    x = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, -2.5], [1.0, 1.0], [5.0, 5.0]], dtype=torch.float64)
     assert central(Batch(x), 0.4).tolist() == [True, False, True, True, False]
     assert central(Batch(x), 0.39).tolist() == [True, True, True, True, False]  # rounded down
     assert central(Batch(x), 0.0).all()
-    mask = torch.tensor([[True, True], [True, True], [False, True], [True, True], [False, False]])  # 4.5, 4 and nothing
-    assert central(Batch(x, mask=mask), 0.4).tolist() == [True, False, False, True, True]
+    mask = torch.tensor([[True, True], [True, True], [False, True], [True, True], [False, False]])
+    assert central(Batch(x, mask=mask), 0.2).tolist() == [
+        True,
+        True,
+        False,
+        True,
+        True,
+    ]  # 6.25 an entry, 4.5 of the second, none of the last
 
 
 @pytest.mark.parametrize("missing", [False, True])
