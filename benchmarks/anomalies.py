@@ -83,7 +83,14 @@ def neighbours(train: Array, test: Array, seed: int) -> Array:
     return scores
 
 
-DETECTORS: dict[str, Detector] = {"vae": vae, "pca": pca, "forest": forest, "svm": svm, "neighbours": neighbours}
+def centre(train: Array, test: Array, seed: int) -> Array:
+    """Squared distance from the means: what a VAE is left with whose latents have all collapsed."""
+    scores: Array = ((test - train.mean(0)) ** 2).sum(1)
+    return scores
+
+
+DEFAULT: dict[str, Detector] = {"vae": vae, "pca": pca, "forest": forest, "svm": svm, "neighbours": neighbours}
+DETECTORS = DEFAULT | {"centre": centre}
 
 
 def area(name: str, mixed: bool, detector: Detector, seed: int, folder: Path) -> float:
@@ -104,7 +111,7 @@ def area(name: str, mixed: bool, detector: Detector, seed: int, folder: Path) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DEFAULT))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--record", default="tables/anomalies", help="name of the record; empty for none")
     given = parser.parse_args()
@@ -142,9 +149,11 @@ def save(record: str, found: dict[tuple[str, str, str], list[float]], sets: list
         for mode, of_mode in PUBLISHED.items()
         for name, value in of_mode.items()
         if f"{mode}_{name}_vae" in figures
-    }
+    } or None
     settings = {"defaults": repr(VAEOutlierDetector().get_params()), "chosen_on": list(CHOSEN_ON), "svm_rows": MOST}
-    command = "python -m benchmarks.anomalies"
+    command = "python -m benchmarks.anomalies" + (
+        "" if detectors == list(DEFAULT) else f" --detectors {' '.join(detectors)} --record {record}"
+    )
     write(record, command=command, seed=list(range(seeds)), settings=settings, figures=figures, published=published)
 
 
