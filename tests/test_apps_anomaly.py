@@ -7,18 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multivariate_normal, spearmanr
+from scipy.stats import multivariate_normal, norm, spearmanr
 from sklearn.base import clone
 
 from vaekit import heads
 from vaekit.apps.anomaly import Conformal, VAEOutlierDetector
+from vaekit.apps.background import background, central
+from vaekit.apps.blurred import Blurred
 from vaekit.apps.network import Plan, build, train
-from vaekit.apps.robust import Trimmed
+from vaekit.apps.weighted import explained, log_evidence
 from vaekit.errors import InputError
-from vaekit.objectives import ELBO
+from vaekit.objectives import ELBO, IWAE
 from vaekit.priors import StandardNormal
 from vaekit.train import fit
-from vaekit.train.checks import settled
 from vaekit.types import Batch
 
 MIX = np.array([[1.0, 2, 3], [0, 1, 1], [0, 0, 0.5]])
@@ -30,7 +31,7 @@ def table(rows: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector() -> VAEOutlierDetector:
-    return VAEOutlierDetector(n_components=2, scale=None, trim=0.0, hidden_layer_sizes=(32,), max_iter=600, random_state=0).fit(
+    return VAEOutlierDetector(n_components=2, scale=None, blur=0.0, trim=0.0, hidden_layer_sizes=(32,), max_iter=600, random_state=0).fit(
         table(2000, 0)
     )
 
@@ -66,10 +67,12 @@ def test_too_few_rows_for_an_alarm() -> None:
 
 
 def test_scores_are_the_density_in_the_columns_own_units(detector: VAEOutlierDetector) -> None:
-    """Beside the Gaussian that made the rows: without the volume of the scaling they would be off by more than 4 nats."""
+    """Beside the Gaussian that made the rows, mixed with independent columns: without the scaling's volume more than 4 nats off."""
     X = table(1000, 1)
     scale = np.diag([1.0, 100.0, 0.1])
     exact = multivariate_normal([0.0, 1000.0, 10.0], scale @ MIX.T @ MIX @ scale).logpdf(X)
+    columns = norm.logpdf(X, detector.columns_.loc, detector.columns_.scale).sum(1)
+    exact = np.logaddexp(exact, columns) - np.log(2)
     found = detector.score_samples(X)
     assert -0.05 < (exact - found).mean() < 0.5  # KL(p || model), which is positive but for the sampling error of 1000 rows
     assert spearmanr(exact, found).statistic > 0.85
@@ -86,11 +89,21 @@ def test_a_coarse_scale_is_a_density_too() -> None:
 
 
 def test_the_value_that_does_not_fit_is_named(detector: VAEOutlierDetector) -> None:
-    """Columns 1 and 2 go together: 1 alone is ordinary, and so is 2."""
-    X = np.array([[0.0, 1000.0, 10.0], [0.0, 1000.0, 11.0]])
+    """Columns 1 and 2 go together: 1 alone is ordinary, and so is 2. Beside the conditionals of the exact mixture."""
+    X = np.array([[0.0, 1000.0, 10.0], [0.0, 1000.0, 11.0], [0.0, 1000.0, 12.0]])
+    scale = np.diag([1.0, 100.0, 0.1])
+    loc, cov = np.array([0.0, 1000.0, 10.0]), scale @ MIX.T @ MIX @ scale
+
+    def log_p(columns: list[int]) -> np.ndarray:
+        joint = multivariate_normal(loc[columns], cov[np.ix_(columns, columns)]).logpdf(X[:, columns])
+        alone = norm.logpdf(X[:, columns], loc[columns], np.sqrt(np.diag(cov))[columns]).sum(1)
+        return np.logaddexp(joint, alone) - np.log(2)
+
+    exact = np.stack([log_p([j for j in range(3) if j != d]) - log_p([0, 1, 2]) for d in range(3)], 1)
     parts = detector.explain(X)
-    assert parts.shape == (2, 3)
-    assert parts[1].argmax() == 2 and parts[1, 2] > parts[0, 2] + 3
+    assert parts.shape == (3, 3)
+    assert parts[2].argmax() == 2 and parts[1, 2] > parts[0, 2] + 3
+    np.testing.assert_allclose(parts[1:], exact[1:], atol=1.0)
     missing = X.copy()
     missing[:, 0] = np.nan
     assert (detector.explain(missing)[:, 0] == 0).all()
@@ -159,7 +172,7 @@ def test_the_mixture_of_several_models_lies_between_them() -> None:
     for model in models:
         several.models_ = [model]
         each.append(several.score_samples(X))
-    np.testing.assert_allclose(mixture, np.logaddexp.reduce(each, 0) - np.log(3), rtol=1e-12)
+    np.testing.assert_allclose(mixture, np.logaddexp.reduce(each, 0) - np.log(4), rtol=1e-12)
 
 
 def test_anomalies_among_the_fitted_rows_are_left_out_of_training() -> None:
@@ -172,15 +185,6 @@ def test_anomalies_among_the_fitted_rows_are_left_out_of_training() -> None:
         scores = fitted.score_samples(X)
         gap[trim] = scores[:450].mean() - scores[450:].mean()
     assert gap[0.2] > gap[0.0] + 2
-
-
-def test_early_stopping_judges_by_the_rows_that_are_kept() -> None:
-    """A tenth of the rows lie together far away. By the bound of all rows the best weights are those that have begun to learn them."""
-    rng = np.random.default_rng(0)
-    batch = Batch(torch.from_numpy(np.r_[rng.normal(size=(675, 4)), rng.normal(size=(75, 4)) * 0.1 + 6]))
-    for after, least in ((50, 300), (400, 400)):
-        model = build(heads.GaussianFixed(4, 0.5), StandardNormal, 2, [16], seed=0)
-        assert train(model, batch, Plan(Trimmed(ELBO(), 0.2, after=after), 500, 32, 1e-2, True, 0.3, 2, 0)) >= least
 
 
 def test_the_number_of_steps_is_that_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,20 +202,55 @@ def test_the_number_of_steps_is_that_of_the_weights(monkeypatch: pytest.MonkeyPa
     assert train(build(heads.GaussianFixed(2, 0.5), StandardNormal, 2, [8], seed=0), batch, replace(plan, held_out=0.0)) == found[1].step
 
 
-def test_a_trimmed_surrogate_is_the_mean_of_what_is_kept() -> None:
-    model = build(heads.GaussianFixed(3, 1.0), StandardNormal, 2, [8], seed=0)
-    x = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
-    x[[2, 7]] = torch.tensor([[50.0, 0, 0], [torch.inf, 0, 0]])
-    torch.manual_seed(0)
-    plain = ELBO()(model, Batch(x))
-    torch.manual_seed(0)
-    trimmed = Trimmed(ELBO(), 0.25, after=3)(model, Batch(x), 3)
-    kept = [i for i in range(10) if i not in (2, 7)]
-    torch.testing.assert_close(trimmed.surrogate.mean(), plain.surrogate[kept].mean())
-    assert plain.bound is not None and trimmed.bound is not None
-    torch.testing.assert_close(trimmed.bound.mean(), plain.bound[kept].mean())
-    assert torch.equal(trimmed.logs["log_px"], plain.logs["log_px"])
-    assert not Trimmed(ELBO(), 0.25, after=3)(model, Batch(x), 2).surrogate.isfinite().all()
-    assert settled(Trimmed(ELBO(), 0.25, after=3)) == 3  # what early stopping waits for
-    with pytest.raises(InputError, match="share=1"):
-        Trimmed(ELBO(), 1)
+def test_the_background_is_independent_normal_columns() -> None:
+    """Its evidence and its explanations are those of scipy's density, with one sample as with many, and with entries missing."""
+    x = np.random.default_rng(0).normal(size=(6, 4)) * [1.0, 10.0, 1.0, 1e3]
+    mask = np.random.default_rng(1).random(x.shape) < 0.6
+    parts = np.where(mask, norm.logpdf(x), 0.0)
+    batch = Batch(torch.from_numpy(np.where(mask, x, np.nan)), mask=torch.from_numpy(mask))
+    for samples in (1, 16):
+        np.testing.assert_allclose(log_evidence(background(4).double(), batch, samples, 0), parts.sum(1), rtol=1e-12)
+        found = explained(background(4).double(), batch, samples, 0)
+        np.testing.assert_allclose(found.parts, parts, rtol=1e-9, atol=1e-9)
+
+
+def test_no_row_is_less_likely_than_its_share_of_the_background() -> None:
+    X = table(200, 8)
+    one = VAEOutlierDetector(n_components=2, hidden_layer_sizes=(8,), max_iter=50, random_state=0).fit(X)
+    far = X.mean(0) + X.std(0) * np.array([[20.0, 0, 0], [0, 0, -40.0], [0, 0, 0]])
+    least = norm.logpdf(far, X.mean(0), X.std(0)).sum(1) - np.log(2)
+    found = one.score_samples(far)
+    assert (found >= least - 1e-9).all()
+    np.testing.assert_allclose(found[:2], least[:2], rtol=1e-9)  # the network gives them nothing
+    assert found[2] > least[2] + 0.1
+
+
+def test_the_rows_in_the_middle_are_kept() -> None:
+    x = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, -2.5], [1.0, 1.0], [5.0, 5.0]], dtype=torch.float64)
+    assert central(Batch(x), 0.4).tolist() == [True, False, True, True, False]
+    assert central(Batch(x), 0.39).tolist() == [True, True, True, True, False]  # rounded down
+    assert central(Batch(x), 0.0).all()
+    mask = torch.tensor([[True, True], [True, True], [False, True], [True, True], [False, False]])
+    found = central(Batch(x, mask=mask), 0.2).tolist()
+    assert found == [True, True, False, True, True]  # 6.25 an entry, beside 4.5
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_what_is_learned_is_the_density_of_the_blurred_rows(missing: bool) -> None:
+    """Rows of variance 1 in one column, blurred by 1: variance 2, and the mean of the other given it is rho / 2 times it, not rho."""
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=(4000, 1))
+    x = torch.from_numpy(np.c_[u, 0.8 * u + 0.6 * rng.normal(size=u.shape)])
+    mask = torch.from_numpy(rng.random(x.shape) < 0.8) if missing else None
+    model = build(heads.Gaussian(2, min_scale=0.1), StandardNormal, 2, [16], seed=0)
+    bound = IWAE(5) if missing else ELBO()
+    train(model, Batch(x, mask=mask), Plan(Blurred(bound, 1.0), 1500, 128, 5e-3, True, 0.0, 1, 0))
+    point = np.array([[0.0, 0.0], [2.0, 2.0], [2.0, -2.0]])
+    exact = multivariate_normal([0, 0], [[2.0, 0.8], [0.8, 2.0]]).logpdf(point)
+    np.testing.assert_allclose(log_evidence(model, Batch(torch.from_numpy(point)), 512, 0), exact, atol=0.2)
+
+
+def test_a_blur_is_a_number() -> None:
+    for wrong in (-1, float("nan")):
+        with pytest.raises(InputError, match=f"scale={wrong}"):
+            Blurred(ELBO(), wrong)

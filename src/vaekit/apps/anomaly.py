@@ -28,6 +28,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from vaekit import heads, priors
+from vaekit.apps.background import background, central
 from vaekit.apps.base import MIN_SCALE, BaseVAE
 from vaekit.apps.columns import Array
 from vaekit.errors import InputError
@@ -108,11 +109,17 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         contamination: share of the fitted rows that `predict` calls outliers, in (0, 0.5].
         scale: standard deviation of p(x_d | z), in the column's own; None for one that the network learns for each entry. The default is
             coarse on purpose: rows are strange that lie far from where most are. A learned scale gives a density nearer to that of the
-            data, but it falls to next to nothing in columns that can be predicted exactly, which then decide the score alone, and where
-            the fitted rows hold anomalies it learns these too.
-        trim: share of each batch that a step leaves out as too improbable (`vaekit.apps.robust.Trimmed`), so that anomalies among the
-            fitted rows are not learned; 0 where all of them are known to be ordinary.
+            data, but it falls to next to nothing in columns that can be predicted exactly, which then decide the score alone.
+        blur: standard deviation of noise that is added to each entry while training, in the column's own, so that the density does not
+            fall off right behind the last row (`vaekit.apps.blurred`). As large as ``scale`` by default: a decoder cannot tell rows apart
+            that lie closer than that, and what it learns is the rows' density at that resolution; 0 for the rows as they are.
+        trim: share of the rows that training leaves out, those furthest from the middle (`vaekit.apps.background.central`); 0 where all
+            rows are known to be ordinary. A group of anomalies among the fitted rows is dense, so that a model as flexible as this would
+            learn it as one more group of rows; the plainest density cannot.
         n_estimators: models, each with its own initial weights and order of the data; the score is the density of their mixture.
+
+    One more component of that mixture, with the weight of one model, is `vaekit.apps.background`: independent normal columns. Far from all
+    rows a network says whatever it continues with; there the background has the word, and a row is the stranger the further out it lies.
 
     The other arguments are those of `VAETransformer`.
 
@@ -133,6 +140,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         **BaseVAE._parameter_constraints,
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "scale": [Interval(Real, 0, None, closed="neither"), None],
+        "blur": [Interval(Real, 0, None, closed="left")],
         "trim": [Interval(Real, 0, 1, closed="left")],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
     }
@@ -143,13 +151,14 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         *,
         contamination: float = 0.1,
         scale: float | None = 0.8,
-        trim: float = 0.2,
+        blur: float = 0.8,
+        trim: float = 0.1,
         n_estimators: int = 1,
         hidden_layer_sizes: Sequence[int] = (64, 64),
         n_samples: int = 128,
         max_iter: int | None = None,
         batch_size: int = 128,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 6e-3,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -158,6 +167,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         self.n_components = n_components
         self.contamination = contamination
         self.scale = scale
+        self.blur = blur
         self.trim = trim
         self.n_estimators = n_estimators
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -187,7 +197,9 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
             del self.conformal_
         rows = self._rows(X, reset=True)
         self._begin(rows, self.n_estimators)
-        self._train(rows, self._steps(len(rows)), stop_early=self.early_stopping)
+        kept = central(self.columns_.encode(rows), self.trim)
+        self._train(rows[kept], self._steps(int(kept.sum())), stop_early=self.early_stopping)
+        self.models_.append(background(rows.shape[1]).double())
         self.offset_ = float(np.percentile(self._compared(rows), 100 * self.contamination))
         return self
 
@@ -213,6 +225,8 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         r"""How strange each value is given the rest of its row, -log p(x_d | x_rest) in nats and the columns' own units, ``[N, D]``.
 
         0 where nothing was observed. See `vaekit.apps.weighted.explained` for the estimate; the parts of a row do not add up to its score.
+        The background component bounds them: in a table of few columns a value that contradicts the others without being far out itself
+        is hardly stranger than it would be among independent columns.
         """
         return self._explained(X)
 

@@ -18,10 +18,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from vaekit import heads
+from vaekit.apps.blurred import Blurred
 from vaekit.apps.columns import Array, Numeric
 from vaekit.apps.impute import impute
 from vaekit.apps.network import Plan, build, train
-from vaekit.apps.robust import Trimmed
 from vaekit.apps.weighted import explained, given_rest, log_evidence
 from vaekit.objectives import ELBO, IWAE
 from vaekit.objectives.core import Objective
@@ -79,7 +79,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
         2. Give ``_head(size)``, the likelihood of that many standardised columns, and ``_prior(latent)``, p(z).
     """
 
-    trim: float = 0.0  # of an estimator without this parameter
+    blur: float = 0.0  # of an estimator without this parameter
     n_components: int | None
     hidden_layer_sizes: Sequence[int]
     n_samples: int
@@ -115,10 +115,10 @@ class BaseVAE(BaseEstimator, abc.ABC):
     @abc.abstractmethod
     def _prior(self, latent: int) -> nn.Module: ...
 
-    def _objective(self, batch: Batch, steps: int) -> Objective:
-        """The bound on log p(x) of the rows: of K samples where entries are missing (MIWAE)."""
+    def _objective(self, batch: Batch) -> Objective:
+        """The bound on log p(x) of the rows: of K samples where entries are missing (MIWAE); of blurred rows where that is asked for."""
         bound: Objective = IWAE(TRAINED_WITH) if batch.mask is not None else ELBO()
-        return bound if self.trim == 0 else Trimmed(bound, self.trim, after=steps // 10)
+        return bound if self.blur == 0 else Blurred(bound, self.blur)
 
     def __sklearn_is_fitted__(self) -> bool:
         return "models_" in vars(self)  # a fit that was refused leaves n_features_in_ behind
@@ -145,7 +145,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
         done = []
         for model in self.models_:
             plan = Plan(
-                objective=self._objective(batch, steps),
+                objective=self._objective(batch),
                 steps=steps,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from vaekit import heads
-from vaekit.apps.robust import Trimmed
 from vaekit.conditional import Conditional
 from vaekit.data.core import DataSet, Split
 from vaekit.models import VAE, with_mask
@@ -101,8 +100,6 @@ def train(model: VAE, batch: Batch, plan: Plan) -> int:
     order = torch.randperm(batch.size, generator=generator)
     held = int(plan.held_out * batch.size)
     held = held if held >= ENOUGH else 0
-    if isinstance(plan.objective, Trimmed) and held // plan.batch_size * plan.batch_size >= ENOUGH:
-        held -= held % plan.batch_size  # of a few rows after the last whole batch no share can be left out
     rows = order[held:]
     size = min(plan.batch_size, len(rows))
     # few rows are passed over many times in a row, because what surrounds an epoch costs as much as some of its steps
