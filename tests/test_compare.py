@@ -102,6 +102,21 @@ def test_a_model_of_the_mask_and_a_context_are_named(tmp_path: Path) -> None:
     assert len(found.notes) == 1 and "what c tells" in found.notes[0] and found.differences["evidence lower bound"][0].paired
 
 
+def test_the_same_table_pairs_whatever_its_columns_are_taken_for(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    rows = [f"{n},{1e4 + v:.3f},{'uvw'[n % 3]},2020-01-{1 + n % 28:02d}" for n, v in zip(r.poisson(4, 90), r.normal(size=90), strict=True)]
+    (tmp_path / "x.csv").write_text("n,x,g,day\n" + "\n".join(rows))
+    for name, flags in {"a": [], "b": ["--kind", "n=continuous", "--kind", "x=heavy-tailed"], "c": ["--drop", "g"]}.items():
+        assert vaekit("train", tmp_path / "x.csv", *flags, "--hidden", 4, "--epochs", 1, "--out", tmp_path / name) == 0
+    assert compare([tmp_path / "a", tmp_path / "b"], samples=2).differences["evidence lower bound"][0].paired
+    assert not compare([tmp_path / "a", tmp_path / "c"], samples=2).differences["evidence lower bound"][0].paired
+    table = (tmp_path / "x.csv").read_text().replace(",w,", ",v,")
+    (tmp_path / "x.csv").write_text(table)
+    assert vaekit("train", tmp_path / "x.csv", "--hidden", 4, "--epochs", 1, "--out", tmp_path / "d") == 0
+    with pytest.raises(InputError):  # "w" is gone from the data of the first
+        compare([tmp_path / "a", tmp_path / "d"], samples=2, split="nothing")
+
+
 def test_the_command_prints_text_json_and_a_page(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = tmp_path / "<script>alert(1)</script>"  # the / is a folder of its own
     hostile.parent.mkdir(exist_ok=True)

@@ -17,19 +17,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vaekit import viz
 from vaekit.data.core import Split
+from vaekit.data.tables import Schema
 from vaekit.errors import InputError
 from vaekit.evaluate import Finding, Measure, measure
 from vaekit.evaluate.likelihood import each
 from vaekit.evaluate.passes import batches
 from vaekit.files import write_bytes
 from vaekit.launch import load
-from vaekit.models.core import LatentModel
 from vaekit.outputs import place
+from vaekit.recipes.core import Recipe
 from vaekit.report import UNTRAINED, logged
 from vaekit.runs import PathLike, Run
 from vaekit.viz import Findings, Number, Picture, Section, Table
@@ -115,7 +117,7 @@ def compare(
     found: list[Run] = []
     values: list[Tensor] = []
     counts: list[int] = []
-    digests: list[str] = []
+    examples: list[_Examples] = []
     measures: list[Measure | None] = []
     contexts: list[bool] = []
     notes: list[str] = []
@@ -132,11 +134,11 @@ def compare(
         found.append(run)
         counts.append(k)
         values.append(torch.stack([per_example[:, 1], per_example[:, 0], per_example[:, 3], per_example[:, 4:].sum(1)]))
-        digests.append(_digest(recipe.model, rows))
+        examples.append(_Examples(_digest(rows), _table(recipe, rows)))
         contexts.append(rows.c is not None)
         measures.append(measure(recipe.model, rows.head(min(len(rows), 500))))
-    notes += _incomparable([str(run.path) for run in found], measures, digests, contexts)
-    same = [digest == digests[0] for digest in digests]
+    same = [own.like(examples[0]) for own in examples]
+    notes += _incomparable([str(run.path) for run in found], measures, same, contexts)
     result = Comparison(
         runs=_short(found),
         settings=_settings(found),
@@ -165,8 +167,23 @@ def _difference(a: Tensor, b: Tensor, same: bool) -> Difference:
     return Difference(mean_b - mean_a, math.hypot(se_a, se_b), paired=False)
 
 
-def _digest(model: LatentModel, rows: Split) -> str:
-    """Of the examples as the model is scored on them; of data that are drawn anew at each read, of one draw."""
+@dataclass(frozen=True, eq=False)
+class _Examples:
+    """What tells whether two runs were scored on the same ones: as the model sees them, or of a table the columns as they were."""
+
+    digest: str
+    table: Mapping[Any, Any] | None
+
+    def like(self, other: _Examples) -> bool:
+        if self.digest == other.digest:
+            return True
+        if self.table is None or other.table is None or set(self.table) != set(other.table):
+            return False
+        return all(_alike(values, other.table[name]) for name, values in self.table.items())
+
+
+def _digest(rows: Split) -> str:
+    """Of data that are drawn anew at each read, that of one draw."""
     found = hashlib.sha256()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -176,7 +193,26 @@ def _digest(model: LatentModel, rows: Split) -> str:
     return found.hexdigest()
 
 
-def _incomparable(names: Sequence[str], measures: Sequence[Measure | None], digests: Sequence[str], contexts: Sequence[bool]) -> list[str]:
+def _table(recipe: Recipe, rows: Split) -> dict[Any, Any] | None:
+    """The modelled columns in their own units, whatever kind each run takes them for."""
+    if recipe.known is None or not isinstance(recipe.known.schema, Schema):
+        return None
+    batch = rows.batch(torch.arange(len(rows)))
+    x = batch.x if batch.mask is None else batch.x.masked_fill(~batch.mask, torch.nan)
+    return {column.name: column.decode(x[:, d].numpy()) for d, column in enumerate(recipe.known.schema.modelled)}
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two columns are the same but for the rounding of their encodings."""
+    if len(a) != len(b) or bool((a.isna() != b.isna()).any()):
+        return False
+    a, b = a.dropna(), b.dropna()
+    if all(values.dtype.kind in "iuf" for values in (a, b)):
+        return bool(np.allclose(a.astype(float), b.astype(float), rtol=1e-4, atol=1e-6 * float(a.astype(float).abs().max() or 1)))
+    return bool((a.astype(str).to_numpy() == b.astype(str).to_numpy()).all())
+
+
+def _incomparable(names: Sequence[str], measures: Sequence[Measure | None], same: Sequence[bool], contexts: Sequence[bool]) -> list[str]:
     notes = []
     if len(set(measures)) > 1:
         kinds = "; ".join(f"{name}: {'unknown' if kind is None else kind.value}" for name, kind in zip(names, measures, strict=True))
@@ -184,7 +220,7 @@ def _incomparable(names: Sequence[str], measures: Sequence[Measure | None], dige
     if len(set(contexts)) > 1:
         told = ", ".join(name for name, given in zip(names, contexts, strict=True) if given)
         notes.append(f"Only some runs are given a context c ({told}): log p(x | c) is larger than log p(x) by what c tells of x.")
-    if len(set(digests)) > 1:
+    if not all(same):
         notes.append("The runs' examples are not the same ones: differences between such runs are unpaired, and of different data.")
     return notes
 
