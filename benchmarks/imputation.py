@@ -14,10 +14,12 @@ Run: python -m benchmarks.imputation
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -77,6 +79,7 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=int, default=[10, 30, 50], help="percent")
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, default=list(RIVALS))
     parser.add_argument("--seeds", type=int, help="of each table, in place of those of the record")
+    parser.add_argument("--cells", type=Path, help="file of single measurements: those in it are not repeated, new ones are added")
     parser.add_argument("--record", default="tables/imputation", help="name of the record; empty for none")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -84,14 +87,18 @@ def main() -> None:
     wanted = {name: given.seeds or SEEDS[name] for name in given.tables}
     cells: dict[str, list[dict[str, float]]] = {}
     done: dict[str, int] = {}
+    kept = {} if given.cells is None or not given.cells.exists() else dict(map(json.loads, given.cells.read_text().splitlines()))
     for seed in range(max(wanted.values())):
         for name in (name for name, count in wanted.items() if seed < count):
-            start = time.process_time()
             for share in given.shares:
-                found = measured(name, share / 100, seed, given.rivals)
-                cells.setdefault(f"{name}_{share}", []).append(found)
-                print(f"{name} {share}% seed {seed}: {' '.join(f'{key} {value:.3f}' for key, value in found.items())}", flush=True)
-            print(f"{time.process_time() - start:.0f} s", flush=True)
+                cell, start = f"{name}_{share}", time.process_time()
+                found = kept.get(f"{cell}_{seed}") or measured(name, share / 100, seed, given.rivals)
+                if given.cells and f"{cell}_{seed}" not in kept:
+                    with given.cells.open("a") as file:
+                        file.write(json.dumps([f"{cell}_{seed}", found]) + "\n")
+                cells.setdefault(cell, []).append(found)
+                row = " ".join(f"{key} {value:.3f}" for key, value in found.items())
+                print(f"{name} {share}% seed {seed}: {row} ({time.process_time() - start:.0f} s)", flush=True)
             done[name] = seed + 1
             if given.record:
                 save(given.record, cells, done)
