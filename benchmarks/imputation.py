@@ -5,8 +5,8 @@ IterativeImputer of scikit-learn. Columns are standardised with the complete tab
 Frellsen, 2019), and the figure is the root of the mean squared error over the missing entries; a constant column is left out.
 Coverage is the share of missing entries inside intervals of 90%. One rule sets the steps of training for every table
 (`vaekit.apps.imputer.steps_of_table`); it was chosen looking at these tables with seeds 0 and 1, at their missing entries too.
-Seeds draw which entries are missing and start the models; digits, the longest to compute, has as many as `SEEDS` says. The record is
-written anew after each table and seed, and says how many seeds each table has.
+Seeds draw which entries are missing and start the models; the record says which seeds each table and share has. With ``--cells FILE`` an
+interrupted run goes on where it was, and the record is of all that is in the file; ``--seeds 0`` writes it and measures nothing.
 
 Run: python -m benchmarks.imputation
 """
@@ -78,44 +78,46 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--shares", nargs="+", type=int, default=[10, 30, 50], help="percent")
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, default=list(RIVALS))
-    parser.add_argument("--seeds", type=int, help="of each table, in place of those of the record")
+    parser.add_argument("--seeds", type=int, help="of each table, in place of 5 and of 2 for digits")
     parser.add_argument("--cells", type=Path, help="file of single measurements: those in it are not repeated, new ones are added")
     parser.add_argument("--record", default="tables/imputation", help="name of the record; empty for none")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="sklearn")
-    wanted = {name: given.seeds or SEEDS[name] for name in given.tables}
-    cells: dict[str, list[dict[str, float]]] = {}
-    done: dict[str, int] = {}
+    wanted = {name: SEEDS[name] if given.seeds is None else given.seeds for name in given.tables}
     kept = {} if given.cells is None or not given.cells.exists() else dict(map(json.loads, given.cells.read_text().splitlines()))
     for seed in range(max(wanted.values())):
         for name in (name for name, count in wanted.items() if seed < count):
             for share in given.shares:
-                cell, start = f"{name}_{share}", time.process_time()
-                found = kept.get(f"{cell}_{seed}") or measured(name, share / 100, seed, given.rivals)
-                if given.cells and f"{cell}_{seed}" not in kept:
-                    with given.cells.open("a") as file:
-                        file.write(json.dumps([f"{cell}_{seed}", found]) + "\n")
-                cells.setdefault(cell, []).append(found)
-                row = " ".join(f"{key} {value:.3f}" for key, value in found.items())
+                cell, start = f"{name}_{share}_{seed}", time.process_time()
+                if cell in kept:
+                    continue
+                kept[cell] = measured(name, share / 100, seed, given.rivals)
+                row = " ".join(f"{key} {value:.3f}" for key, value in kept[cell].items())
                 print(f"{name} {share}% seed {seed}: {row} ({time.process_time() - start:.0f} s)", flush=True)
-            done[name] = seed + 1
-            if given.record:
-                save(given.record, cells, done)
+                if given.cells:
+                    given.cells.write_text("".join(json.dumps(found) + "\n" for found in kept.items()))
+    if given.record:
+        save(given.record, kept)
 
 
-def save(record: str, cells: dict[str, list[dict[str, float]]], seeds: dict[str, int]) -> None:
+def save(record: str, kept: dict[str, dict[str, float]]) -> None:
+    """The record of the cells "table_share_seed"."""
+    cells: dict[str, dict[int, dict[str, float]]] = {}
+    for key, found in kept.items():
+        cell, _, seed = key.rpartition("_")
+        cells.setdefault(cell, {})[int(seed)] = found
     figures: dict[str, dict[str, float | str | None]] = {}
-    for cell, found in cells.items():
-        figures |= summary(cell, found)
+    for cell, by_seed in cells.items():
+        figures |= summary(cell, list(by_seed.values()))
     write(
         record,
         command="python -m benchmarks.imputation",
-        seed=list(range(max(seeds.values()))),
+        seed=sorted({seed for by_seed in cells.values() for seed in by_seed}),
         settings={
             "defaults": repr(VAEImputer().get_params()),
-            "steps": {name: steps_of_table(*table(name).shape) for name in seeds},
-            "seeds": seeds,
+            "steps": {name: steps_of_table(*table(name).shape) for name in TABLES},
+            "seeds": {cell: sorted(by_seed) for cell, by_seed in cells.items()},
             "rivals": "SimpleImputer(), KNNImputer(), IterativeImputer(random_state=seed), all else as scikit-learn has it",
             "error": "standard deviation over seeds",
         },

@@ -20,16 +20,16 @@ __all__ = ["VAEImputer", "steps_of_table"]
 
 
 def steps_of_table(rows: int, columns: int) -> int:
-    """Steps by default: one for every 8 entries of the table, from 300 to 2000.
+    """Steps by default: one for every 8 entries of the table, from 300 to 5000.
 
     What a table can teach is in its entries, and not in its rows alone: a few thousand of them are soon learned by heart, and intervals are
     then too narrow for the entries that were missing. Tables of many columns need the long training, because their columns depend on each
     other in more ways.
 
     >>> steps_of_table(178, 13), steps_of_table(442, 10), steps_of_table(569, 30)
-    (300, 552, 2000)
+    (300, 552, 2133)
     """
-    return max(300, min(rows * columns // 8, 2000))
+    return max(300, min(rows * columns // 8, 5000))
 
 
 class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseVAE):
