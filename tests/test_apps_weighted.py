@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from oracles import PPCA, Full, given_entries
-from vaekit.apps.impute import impute
+from vaekit.apps.impute import _quantiles, impute
 from vaekit.apps.network import build
 from vaekit.apps.weighted import explained, log_evidence, traces
 from vaekit.conditional import Conditional
@@ -146,6 +146,29 @@ def test_missing_entries_have_their_conditional_mean_and_interval(oracle: PPCA, 
     torch.testing.assert_close(found.upper[:, ~MASK], mean + 1.6449 * scale, atol=0.06, rtol=0)
     for part in (found.mean, found.lower, found.upper):
         assert torch.equal(part[:, MASK], oracle.x[:, MASK])
+
+
+def test_intervals_of_rows_that_miss_different_entries_are_those_of_each_row_alone(oracle: PPCA) -> None:
+    x = oracle.x[:3]
+    mask = torch.tensor([[True, False, True, False], [False, False, True, True], [True, True, True, True]])
+    model = [oracle.model(), oracle.model()]
+    whole = impute(model, Batch(x, mask=mask), samples=64, coverage=0.8)
+    for b in range(3):
+        alone = impute(model, Batch(x[b : b + 1], mask=mask[b : b + 1]), samples=64, coverage=0.8)
+        for ends, own in ((whole.lower, alone.lower), (whole.upper, alone.upper)):
+            assert ends is not None and own is not None
+            torch.testing.assert_close(ends[b], own[0], rtol=1e-12, atol=1e-12)
+            assert torch.equal(ends[b][mask[b]], x[b][mask[b]])
+    assert whole.lower is not None and whole.upper is not None and (whole.lower < whole.upper)[~mask].all()
+
+
+def test_weighted_quantiles_are_where_the_weights_add_up() -> None:
+    """Of 1..10 with the weights 1..10 over 55: the sum first reaches 0.1 at 3 (6/55) and 0.9 at 10 (45/55 at 9), in whatever order."""
+    mixed = torch.tensor([[3.0, 7, 1, 10, 5, 2, 9, 4, 8, 6], [6.0, 4, 2, 8, 10, 1, 3, 5, 7, 9]]).mT
+    low, high = _quantiles(mixed, mixed, 0.8)
+    assert low.eq(3).all() and high.eq(10).all()
+    low, high = _quantiles(mixed.bfloat16(), torch.ones_like(mixed), 0.79)
+    assert low.eq(2).all() and high.eq(9).all()
 
 
 def test_draws_have_the_conditional_covariance(oracle: PPCA) -> None:
