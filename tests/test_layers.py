@@ -30,8 +30,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("viz",),
     ("apps",),
     ("recipes",),
-    ("runs", "outputs", "report", "launch", "sweeps", "packing", "exporting", "card", "hub", "scoring", "filling", "comparing", "commands"),
-    ("cli", "cli_training", "cli_sharing", "cli_newdata", "cli_files", "cli_compare", "__main__"),
+    (
+        *("runs", "outputs", "report", "launch", "sweeps", "packing", "exporting", "card", "hub", "scoring", "filling", "comparing"),
+        *("commands", "explore"),
+    ),
+    ("cli", "cli_training", "cli_sharing", "cli_newdata", "cli_files", "cli_compare", "cli_explore", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
