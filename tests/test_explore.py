@@ -178,6 +178,7 @@ REFUSED: dict[str, tuple[Callable[[], Recipe], str]] = {
     "discrete": (lambda: recipe(discrete()), "latents are discrete"),
     "context": (lambda: Recipe(model(), data, contexts=torch.eye(2)), "has a context"),
     "untrained encoder": (lambda: Recipe(model(), data, objective=Untrained()), "trains the decoder alone"),
+    "double precision": (lambda: recipe(model().double()), "computes in torch.float64"),
     "not finite": (lambda: recipe(damaged()), "not finite|nan"),
 }
 

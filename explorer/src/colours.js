@@ -19,7 +19,7 @@ const STOPS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 
 
 export function scaleColour(share) {
   let t = Math.min(1, Math.max(0, share));
-  t = isDark() ? 0.2 + 0.8 * t : 0.85 * t; // what would be lost in the ground is left out
+  t = isDark() ? 0.35 + 0.65 * t : 0.8 * t; // what would be lost in the ground is left out
   const place = t * (STOPS.length - 1);
   const k = Math.min(STOPS.length - 2, Math.floor(place));
   return STOPS[k].map((low, c) => Math.round(low + (STOPS[k + 1][c] - low) * (place - k)));

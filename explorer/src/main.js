@@ -69,7 +69,7 @@ function heading() {
   $("summary").textContent =
     `The ${about.split} split of ${about.data}, ${part}: ${C === 1 ? "grey" : "colour"} images of ${H} × ${W} pixels, in ${about.latent} latent dimensions. ` +
     "Encoder and decoder run in this page; it asks no server for anything.";
-  $("made").textContent = `Made by vaekit ${about.version}: vaekit explore. Points are the means of q(z | x), placed to 1/65,536 of the range of each dimension.`;
+  $("made").textContent = `Made by vaekit ${about.version}: vaekit explore. A percentage beside a principal component (PCA) is its share of the variance. Points are the means of q(z | x), placed to 1/65,536 of the range of each dimension.`;
   $("extremes-note").textContent = "";
 }
 
@@ -77,7 +77,7 @@ function axes(map) {
   const unit = (d) => Float32Array.from({ length: D }, (_, k) => (k === d ? 1 : 0));
   const found = about.axes.slice(0, D).map((vector, n) => {
     const zero = vector.reduce((sum, a, d) => sum + a * about.mean[d], 0);
-    return { name: `PCA ${n + 1} (${number(100 * about.share[n], 0)}% of the variance)`, vector: Float32Array.from(vector), zero };
+    return { name: `PCA ${n + 1} (${number(100 * about.share[n], 0)}%)`, vector: Float32Array.from(vector), zero };
   });
   for (const d of about.order) found.push({ name: about.kl ? `z${d} (${number(about.kl[d])} nats)` : `z${d}`, vector: unit(d), zero: 0 });
   const flat = D === 2; // two dimensions are their own map

@@ -129,6 +129,8 @@ def _shown(recipe: Recipe) -> DataSet:
         raise InputError(
             f"explore: the model has {levels} levels of latents, and the page shows models with one: use vaekit report, or traverse"
         )
+    if dtype_of(model) != torch.float32:
+        raise InputError(f"explore: the model computes in {dtype_of(model)}, and the page in torch.float32: use vaekit report")
     data = recipe.data()
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         raise InputError(
