@@ -17,13 +17,15 @@ export VAEKIT_DATA := $(abspath ../shared/data)
 endif
 endif
 
+ASSETS := src/vaekit/explore/assets
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs clean
+.PHONY: help install demo test lint docs explorer explorer-if-possible clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed-dev ## vaekit, editable, with everything its developers use, in .venv
+install: $(VENV)/.installed-dev explorer-if-possible ## vaekit, editable, with everything its developers use, in .venv
 
 demo: $(VENV)/.installed ## train a small VAE, evaluate, sample, reconstruct and write a report (under two minutes)
 	@set -e; n=1; while [ -e "runs/demo-$$n" ]; do n=$$((n + 1)); done; run="runs/demo-$$n"; \
@@ -32,7 +34,7 @@ demo: $(VENV)/.installed ## train a small VAE, evaluate, sample, reconstruct and
 	done; \
 	test -f "$$run/report.html"; echo "report: $(CURDIR)/$$run/report.html"
 
-test: $(VENV)/.installed-dev ## all tests and the examples of every docstring and page
+test: $(VENV)/.installed-dev explorer-if-possible ## all tests and the examples of every docstring and page
 	"$(PY)" -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff check, ruff format --check, mypy
@@ -44,8 +46,17 @@ docs: $(VENV)/.installed-dev ## build the pages; a warning is an error
 	"$(PY)" -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
 	@echo "pages: $(CURDIR)/docs/_build/html/index.html"
 
+explorer: $(ASSETS)/runtime.wasm.gz ## the page of vaekit explore, by npm and esbuild
+
+$(ASSETS)/runtime.wasm.gz: explorer/package-lock.json explorer/build.mjs $(wildcard explorer/src/*)
+	cd explorer && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error && npm run --silent build
+
+# Where npm or its registry is out of reach, vaekit explore says that its page is not built, and its tests skip.
+explorer-if-possible:
+	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory explorer || echo "the page of vaekit explore was not built: its tests will skip" >&2; fi
+
 clean: ## remove what builds and caches left (keeps .venv and runs)
-	rm -rf build dist docs/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf build dist docs/_build $(ASSETS) explorer/node_modules .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A virtual environment made by another tool may come without pip.

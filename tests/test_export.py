@@ -18,7 +18,7 @@ from oracles import PPCA, LinearLadder
 from tables import DISCRETE, LIKELIHOODS, POSTERIORS
 from vaekit import heads, noise, priors
 from vaekit.apps.export import PARTS, Part, export
-from vaekit.apps.export.operations import log_gamma, solve_triangular
+from vaekit.apps.export.operations import cross_entropy_of_logits, log_gamma, solve_triangular
 from vaekit.bounds import iwae
 from vaekit.conditional import Conditional
 from vaekit.dist import centre
@@ -258,6 +258,27 @@ def test_operations_that_onnx_lacks(tmp_path: Path) -> None:
         nn.init.normal_(parameter, std=0.5)
     model = VAE(prior, gaussian(2, 2), likelihood.conditional(2))
     agrees(model, lambda n: Batch(likelihood.data(n)), tmp_path / "out", "onnx", ["score"])
+
+
+def test_cross_entropy_of_logits() -> None:
+    """torch's own, in both precisions, where a sigmoid would have rounded to 0 or 1."""
+    logits = torch.linspace(-300, 300, 2001, dtype=torch.float64)
+    for x in (0.0, 0.3, 1.0):
+        for dtype, close in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+            a, b = logits.to(dtype), torch.full_like(logits, x, dtype=dtype)
+            expected = nn.functional.binary_cross_entropy_with_logits(a, b, reduction="none")
+            assert torch.allclose(cross_entropy_of_logits(a, b, reduction=0), expected, rtol=close, atol=close)
+    with pytest.raises(NotImplementedError, match="weights or a reduction"):
+        cross_entropy_of_logits(logits, logits)
+
+
+def test_a_score_of_certain_pixels_is_finite(tmp_path: Path) -> None:
+    """Logits far beyond 17, where 1 - sigmoid is 0 in float32: what a model of MNIST's black border learns."""
+    model = plain()
+    with torch.no_grad():
+        model.likelihood.net.bias.copy_(torch.tensor([-150.0, -40.0, -18.0, 18.0, 40.0, 150.0]))
+    made = export(model, Batch(torch.rand(5, 6)), tmp_path / "out", parts=["score"], samples=K)
+    assert made.files[0].relative < 1e-6
 
 
 def test_log_gamma() -> None:

@@ -32,9 +32,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recipes",),
     (
         *("runs", "outputs", "report", "launch", "sweeps", "packing", "exporting", "card", "hub"),
-        *("scoring", "filling", "comparing", "synthetic", "commands"),
+        *("scoring", "filling", "comparing", "synthetic", "explore", "commands"),
     ),
-    ("cli", "cli_training", "cli_sharing", "cli_newdata", "cli_files", "cli_compare", "cli_tables", "__main__"),
+    ("cli", "cli_training", "cli_sharing", "cli_newdata", "cli_files", "cli_compare", "cli_tables", "cli_explore", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

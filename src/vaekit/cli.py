@@ -11,6 +11,7 @@ import typer
 
 from vaekit import __version__, torchrun
 from vaekit.cli_compare import compare_command
+from vaekit.cli_explore import explore_command
 from vaekit.cli_files import bar, compress_command, decompress_command
 from vaekit.cli_newdata import impute_command, score_command
 from vaekit.cli_sharing import export_command, push_command
@@ -207,6 +208,7 @@ def report_command(run: RunFolder, trust: Trust = False) -> None:
     print(commands.report(run, trust=trust))
 
 
+app.command("explore")(explore_command)
 app.command("compare")(compare_command)
 app.command("compress")(compress_command)
 app.command("decompress")(decompress_command)

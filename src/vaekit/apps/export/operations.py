@@ -1,4 +1,4 @@
-"""Two operations that ONNX has not, written in operations that it has."""
+"""Operations that ONNX has not, or only in a form that loses digits, written in operations that it has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaekit.dist.numeric import STIRLING, polynomial
 
-__all__ = ["TABLE", "log_gamma", "solve_triangular"]
+__all__ = ["TABLE", "cross_entropy_of_logits", "log_gamma", "solve_triangular"]
 
 SHIFT = 8
 
@@ -46,7 +46,26 @@ def solve_triangular(a: Tensor, b: Tensor, *, upper: bool, left: bool = True, un
     return torch.stack([rows[i] for i in range(d)], -2)
 
 
+def cross_entropy_of_logits(
+    logits: Tensor, x: Tensor, weight: Tensor | None = None, pos_weight: Tensor | None = None, reduction: int = 1
+) -> Tensor:
+    r"""-log Bernoulli(x; logits) of each entry, :math:`\max(l, 0) - l x + \log(1 + e^{-|l|})`: finite for every logit.
+
+    torch's own translation takes log(sigmoid(l)), which is -inf as soon as the sigmoid rounds to 0 or 1.
+
+    >>> cross_entropy_of_logits(torch.tensor([-200.0, 0.0, 200.0]), torch.ones(3), reduction=0)
+    tensor([200.0000,   0.6931,   0.0000])
+
+    Raises:
+        NotImplementedError: weights or a sum over entries, which no likelihood here takes.
+    """
+    if weight is not None or pos_weight is not None or reduction != 0:
+        raise NotImplementedError("binary_cross_entropy_with_logits with weights or a reduction")
+    return logits.clamp(min=0) - logits * x + (1 + (-logits.abs()).exp()).log()
+
+
 TABLE: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.binary_cross_entropy_with_logits.default: cross_entropy_of_logits,
     torch.ops.aten.lgamma.default: log_gamma,
     torch.ops.aten.linalg_solve_triangular.default: solve_triangular,
 }

@@ -1,0 +1,147 @@
+// Starts the page: the map first, then the model, then what needs it.
+
+import { about, codes } from "./bytes.js";
+import { onScheme } from "./colours.js";
+import { extremes } from "./extremes.js";
+import { here, middle, setHere } from "./here.js";
+import { blank } from "./image.js";
+import { keys } from "./keys.js";
+import { choices, colourBy, readColumns } from "./legend.js";
+import { draws, LatentMap } from "./map.js";
+import { D, decode, encode, ready, score, times } from "./model.js";
+import { overlay } from "./overlay.js";
+import { own, ownImages } from "./own.js";
+import { addPoint, path, paths } from "./path.js";
+import { sample, samples } from "./samples.js";
+import { sliders } from "./sliders.js";
+import { $, calm, count, make, number } from "./words.js";
+
+const say = calm($("status"));
+
+async function start() {
+  heading();
+  blank($("decoded"));
+  const z = await codes();
+  const columns = await readColumns();
+  const map = new LatentMap(z, {
+    overlay,
+    onPoint: (place) => point(map, place),
+    onPick: (place) => {
+      point(map, place);
+      addPoint(here.z);
+    },
+  });
+  axes(map);
+  colours(map, columns);
+  for (const [id, factor] of [["zoom-in", 1.5], ["zoom-out", 1 / 1.5]]) $(id).addEventListener("click", () => map.zoom(factor));
+  $("zoom-all").addEventListener("click", () => map.reset());
+  map.listen($("map"));
+  keys($("map"), map, (place) => point(map, place));
+  here.followers.push((now, source) => {
+    map.pointer = map.project(now);
+    if (source !== "map") map.reveal(map.pointer);
+    map.mark();
+    say(describe(map, columns, now, source));
+  });
+  path.changed = own.changed = () => map.mark();
+  own.describe = (mean) => near(map, columns, map.project(mean), "its");
+  sliders();
+  paths();
+  await extremes(z, D, columns);
+  ownImages();
+  $("others").addEventListener("change", () => point(map, map.pointer));
+  reached("map");
+  await ready();
+  setHere(middle(), "start");
+  await decode(middle());
+  $("model-state").textContent = "";
+  reached("ready");
+  await samples();
+  // for the console, and for the tests of this page
+  globalThis.explorer = { about, decode, draws, encode, here, map, point: (place) => point(map, place), sample, score, setHere, times };
+  reached("all");
+}
+
+function heading() {
+  $("title").textContent = about.title;
+  const part = about.points < about.rows ? `${count(about.points)} of ${count(about.rows)} rows, drawn at random with seed ${about.seed}` : `all ${count(about.rows)} rows`;
+  const [C, H, W] = about.shape;
+  $("summary").textContent =
+    `The ${about.split} split of ${about.data}, ${part}: ${C === 1 ? "grey" : "colour"} images of ${H} × ${W} pixels, in ${about.latent} latent dimensions. ` +
+    "Encoder and decoder run in this page; it asks no server for anything.";
+  $("made").textContent = `Made by vaekit ${about.version}: vaekit explore. A percentage beside a principal component (PCA) is its share of the variance. Points are the means of q(z | x), placed to 1/65,536 of the range of each dimension.`;
+  $("extremes-note").textContent = "";
+}
+
+function axes(map) {
+  const unit = (d) => Float32Array.from({ length: D }, (_, k) => (k === d ? 1 : 0));
+  const found = about.axes.slice(0, D).map((vector, n) => {
+    const zero = vector.reduce((sum, a, d) => sum + a * about.mean[d], 0);
+    return { name: `PCA ${n + 1} (${number(100 * about.share[n], 0)}%)`, vector: Float32Array.from(vector), zero };
+  });
+  for (const d of about.order) found.push({ name: about.kl ? `z${d} (${number(about.kl[d])} nats)` : `z${d}`, vector: unit(d), zero: 0 });
+  const flat = D === 2; // two dimensions are their own map
+  const start = flat ? [found.length - 2, found.length - 1] : [0, Math.min(1, found.length - 1)];
+  const selects = [$("axis-x"), $("axis-y")];
+  selects.forEach((select, n) => {
+    select.append(...found.map((axis, k) => make("option", axis.name, { value: k })));
+    select.value = start[n];
+    select.addEventListener("change", () => {
+      if (D > 1 && selects[0].value === selects[1].value) selects[1 - n].value = (Number(select.value) + 1) % found.length;
+      use();
+    });
+  });
+  const use = () => {
+    const [a, b] = selects.map((select) => found[Number(select.value)]);
+    map.names = [a.name, b.name];
+    map.setAxes(a, b);
+    map.pointer = map.project(here.z);
+    map.mark();
+  };
+  use();
+}
+
+function colours(map, columns) {
+  const select = $("colour");
+  select.append(...choices(columns).map(([value, text]) => make("option", text, { value })));
+  const use = () => colourBy(select.value, map, columns, say);
+  select.addEventListener("change", use);
+  onScheme(use);
+  use();
+}
+
+// The pointer of the map moved: z within the plane of its axes, all else as the nearest example has it, or at the mean
+function point(map, place) {
+  const i = $("others").value === "nearest" ? map.nearest(place) : -1;
+  const base = i < 0 ? middle() : map.z.subarray(i * D, (i + 1) * D);
+  setHere(map.lift(place, base), "map");
+}
+
+const FROM = { sliders: "set by the sliders", sample: "a sample", path: "on the path", example: "at an example", own: "at your image", start: "at the mean of the data", map: "" };
+
+function describe(map, columns, z, source) {
+  const [u, v] = map.project(z);
+  const from = FROM[source] ? `${FROM[source]}, ` : "";
+  return `Decoded ${from}at ${number(u)} across, ${number(v)} up. ${near(map, columns, [u, v], "The")}`;
+}
+
+function near(map, columns, place, article) {
+  const i = map.nearest(place);
+  if (i < 0) return "No points are shown.";
+  const parts = [];
+  if (columns.label) parts.push(`labelled ${about.labels[columns.label[i]]}`);
+  if (columns.nats) parts.push(`${number(columns.nats[i], 1)} nats`);
+  if (columns.width) parts.push(`posterior width ${number(columns.width[i], 3)}`);
+  return `${article} nearest example on the map is ${parts.length ? parts.join(", ") : `number ${count(i + 1)}`}.`;
+}
+
+start().catch((error) => {
+  $("model-state").textContent = `This page could not be started: ${error.message}. It needs a browser of 2023 or newer.`;
+  throw error;
+});
+
+// How far the page has come, for its measurement and its tests
+function reached(state) {
+  document.documentElement.dataset.state = state;
+  performance.mark(`vaekit:${state}`);
+}

@@ -1,0 +1,69 @@
+// Encoder, decoder and score by onnxruntime, one call at a time.
+
+import { env, InferenceSession, Tensor } from "onnxruntime-web";
+import { about, has, inflate } from "./bytes.js";
+import { normals, random } from "./random.js";
+
+env.wasm.numThreads = 1; // a page from disk is not isolated, so that it has no shared memory
+env.wasm.proxy = false;
+env.logLevel = "error";
+
+const [C, H, W] = about.shape;
+export const D = about.latent;
+export const PIXELS = C * H * W;
+export const times = []; // milliseconds of the latest decodings of one point
+
+let runtime = null;
+const sessions = {};
+let queue = Promise.resolve();
+
+function session(part) {
+  sessions[part] ??= (async () => {
+    runtime ??= inflate("runtime").then((bytes) => (env.wasm.wasmBinary = bytes.buffer));
+    await runtime;
+    const bytes = await inflate(part);
+    return InferenceSession.create(bytes, { executionProviders: ["wasm"], graphOptimizationLevel: "all", intraOpNumThreads: 1 });
+  })();
+  return sessions[part];
+}
+
+function run(part, feeds) {
+  const made = queue.then(async () => (await session(part)).run(feeds));
+  queue = made.catch(() => {});
+  return made;
+}
+
+export const ready = () => session("decoder");
+
+// z [n, D] -> the centres of p(x | z), [n, C * H * W]
+export async function decode(z) {
+  const start = performance.now();
+  const found = await run("decoder", { z: new Tensor("float32", Float32Array.from(z), [z.length / D, D]) });
+  if (z.length === D) {
+    times.push(performance.now() - start);
+    if (times.length > 500) times.shift();
+  }
+  return found[about.decoder[0]].data;
+}
+
+// x [C * H * W] -> { mean, std } of q(z | x); std is null where q is no Gaussian
+export async function encode(x) {
+  const found = await run("encoder", { x: new Tensor("float32", Float32Array.from(x), [1, C, H, W]) });
+  const std = about.encoder.includes("std") ? found.std.data : null;
+  return { mean: found[about.encoder[0]].data, std };
+}
+
+export const scores = () => has("score");
+
+// x -> the importance-weighted estimate of log p(x) in nats, with noise of a fixed seed
+export async function score(x) {
+  const feeds = { x: new Tensor("float32", Float32Array.from(x), [1, C, H, W]) };
+  const draw = random(1);
+  for (const [name, shape] of Object.entries(about.score.inputs)) {
+    const dims = shape.map((size) => (size === "batch" ? 1 : size));
+    const n = dims.reduce((a, b) => a * b, 1);
+    const noise = name === "eps" ? normals(n, draw) : Float32Array.from({ length: n }, draw);
+    feeds[name] = new Tensor("float32", noise, dims);
+  }
+  return (await run("score", feeds)).log_px.data[0];
+}
