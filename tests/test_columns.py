@@ -379,6 +379,14 @@ def test_the_input_layer_shows_classes_counts_and_masks() -> None:
     assert torch.equal(nothing, torch.zeros(1, layer.features))  # a class that is missing is not class 0
 
 
+@pytest.mark.parametrize("classes", [(0, 0), (3, 2), (50,), (0, 3, 50)])
+def test_the_input_layer_has_no_tensors_of_nothing_and_keeps_its_weights_names(classes: tuple[int, ...]) -> None:
+    layer = ColumnsInput(classes)
+    assert all(buffer.numel() for buffer in layer.buffers())  # torch.export.save fails at them
+    assert list(layer.state_dict()) == ["vectors.weight"] * (50 in classes)
+    assert layer(torch.ones(2, 2 * len(classes))).shape == (2, layer.features)
+
+
 def test_a_missing_class_is_not_the_first_class() -> None:
     layer = ColumnsInput([3, 50], one_hot=8, width=4)
     first, missing = torch.tensor([[0.0, 0, 1, 1]]), torch.zeros(1, 4)

@@ -545,3 +545,20 @@ def test_nothing_is_written_where_something_is_wrong(run: Path, capsys: pytest.C
         assert message in error and error.count("\n") == 1, error
         assert sorted(run.iterdir()) == before
     assert hashlib.sha256((run / "good.vkc").read_bytes()).digest() == hashlib.sha256(data).digest()
+
+
+def test_a_model_with_a_context_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    r = np.random.default_rng(0)
+    x, run = r.integers(0, 2, (40, 4, 4), dtype=np.uint8), tmp_path / "run"
+    np.savez(tmp_path / "d.npz", x=x, y=np.arange(40) % 2)
+    np.save(tmp_path / "x.npy", x)
+    flags = ["--condition", "label", "--epochs", "1", "--hidden", "8", "--latent", "2", "--out", str(run)]
+    assert main(["train", str(tmp_path / "d.npz"), *flags]) == 0
+    (tmp_path / "x.vkc").write_bytes(MAGIC)
+    for words in (["compress", "x.npy", "new"], ["compress", "new", "--split", "test"], ["decompress", "x.vkc", "new.npy"]):
+        capsys.readouterr()
+        command, *rest = words
+        assert main([command, str(run), *(str(tmp_path / word) if word.startswith(("x.", "new")) else word for word in rest)]) == 2
+        said = capsys.readouterr().err
+        assert "its p(x | z, c) has a context" in said and said.count("\n") == 1 and "context=" not in said
+    assert not list(tmp_path.glob("new*"))

@@ -23,7 +23,8 @@ from vaekit.bounds import iwae
 from vaekit.conditional import Conditional
 from vaekit.dist import centre
 from vaekit.errors import InputError
-from vaekit.models import VAE, Ladder, Rung, with_mask_and_context
+from vaekit.heads.missing import SelfMasking
+from vaekit.models import VAE, Ladder, NotAtRandom, Rung, with_mask, with_mask_and_context
 from vaekit.models.core import LatentModel
 from vaekit.nn import Layer, conv_decoder, conv_encoder, mlp, resnet_decoder, resnet_encoder
 from vaekit.quantise import FSQ, UniformCodes
@@ -216,6 +217,69 @@ def test_onnx_equals_the_model(name: str, tmp_path: Path) -> None:
 def test_torch_equals_the_model(name: str, tmp_path: Path) -> None:
     make, data = MODELS[name]
     agrees(make(), data, tmp_path / "out", "torch", TORCH[name])
+
+
+def table(*columns: heads.Column) -> VAE:
+    """A model of a table as the recipe for one's own makes it."""
+    px = heads.Columns(columns)
+    see = px.input_layer()
+    encoder = nn.Sequential(see, nn.Linear(see.features, 4))
+    decoder = Conditional(nn.Linear(2, px.features), px)
+    return VAE(priors.StandardNormal(2), Conditional(encoder, heads.Gaussian(2)), decoder, view=with_mask)
+
+
+NUMBER, CLASS = heads.Column("gaussian"), heads.Column("categorical", size=3)
+TABLES = {
+    "numbers alone": (NUMBER, heads.Column("student")),
+    "classes alone": (CLASS, heads.Column("bernoulli")),
+}
+
+
+def table_rows(columns: Sequence[heads.Column], n: int) -> Batch:
+    """Rows with values missing; of numbers some below 0."""
+    x = torch.stack([torch.randn(n) if c == NUMBER else torch.randint(0, max(2, c.size), (n,)).float() for c in columns], 1)
+    return Batch(x, mask=torch.rand(x.shape) < 0.7)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_as_a_file_of_torch(name: str, tmp_path: Path) -> None:
+    columns = TABLES[name]  # and the encoder's file holds the decoder's tensors too
+    agrees(table(*columns), lambda n: table_rows(columns, n), tmp_path / "out", "torch", ["encoder"])
+
+
+def test_what_torch_cannot_save_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object) -> None:
+        raise RuntimeError("numel: integer\noverflow")
+
+    monkeypatch.setattr(torch.export, "save", save)
+    with pytest.raises(InputError, match=r"the encoder cannot be exported: torch cannot save it \(RuntimeError: numel: integer\)"):
+        export(plain(), vectors(4), tmp_path / "out", format="torch", parts=["encoder"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("format", "parts"), [("torch", PARTS), ("onnx", ("encoder",))])
+def test_values_that_nobody_saw_are_no_codes(format: Any, parts: tuple[Part, ...], tmp_path: Path) -> None:
+    if format == "onnx":
+        pytest.importorskip("onnxruntime", reason="onnx is not installed")
+    columns = (NUMBER, CLASS, heads.Column("gaussian", scale=2.0))
+    masks = SelfMasking(3, [0, 2])
+    masks.scaled.copy_(torch.tensor([[-1.5, 0.8], [0.3, 1.0]]) / 10)
+    model = NotAtRandom(table(*columns), masks).eval()
+    folder = tmp_path / "out"
+    export(model, table_rows(columns, 4), folder, format=format, samples=K, parts=parts)
+    assert json.loads((folder / "vaekit.json").read_text())["levels"] == [
+        {"event": [2], "posterior": "DiagGaussian", "prior": "DiagGaussian"}
+    ]
+    for n in (7, 1):
+        batch = table_rows(columns, n)
+        near(session(folder, "encoder")(**feeds(batch))["mean"], model.embed(batch))
+        if parts == PARTS:
+            near(session(folder, "decoder")(z=model.embed(batch))["centre"], model.reconstruct(batch))
+            eps = noises(folder, n)
+            assert {name: list(t.shape) for name, t in eps.items()} == {"eps": [K, n, 4]}  # of z, and of the numbers that may be unseen
+            with noise.drawn_by(Fixed(**eps)):
+                expected = iwae(model.infer(batch, K).log_w)
+            near(session(folder, "score")(**feeds(batch), **eps)["log_px"], expected)
 
 
 def test_parameters_are_those_of_q_and_p(tmp_path: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy import sparse
 
 from vaekit import commands, hub
 from vaekit.cli import main
@@ -251,3 +254,82 @@ def test_the_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["export", str(run), str(tmp_path / "other"), "--parts", "encodr"]) == 2
     assert main(["export", str(run), str(tmp_path / "other"), "--format", "onxx"]) == 2
     assert 'did you mean "encoder"' in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+# ---- runs on data of one's own
+
+
+def own_table(folder: Path) -> Path:
+    pd = pytest.importorskip("pandas")
+    r = np.random.default_rng(0)
+    frame = pd.DataFrame(r.normal(size=(60, 2)), columns=["u", "v"])
+    frame["city"] = np.array(["Bonn", "Ulm"])[r.integers(0, 2, 60)]
+    frame.to_csv(folder / "people.csv", index=False)
+    return folder / "people.csv"
+
+
+def own_images(folder: Path) -> Path:
+    np.save(folder / "pictures.npy", np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8))
+    return folder / "pictures.npy"
+
+
+def own_counts(folder: Path) -> Path:
+    x = np.random.default_rng(0).poisson(3.0, (60, 4))
+    sparse.save_npz(folder / "cells.npz", sparse.csr_array(x))
+    return folder / "cells.npz"
+
+
+OWN: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
+    "table": (own_table, {}),
+    "table given a column": (own_table, {"condition": ("city",)}),
+    "images": (own_images, {}),
+    "counts": (own_counts, {}),
+}
+
+
+@pytest.fixture(scope="module", params=OWN)
+def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The name of a kind, and a run of it whose data are gone."""
+    name = request.param
+    make, arguments = OWN[name]
+    folder = tmp_path_factory.mktemp("own")
+    data = make(folder)
+    commands.train(f"own:{name.split()[0]}", {"path": str(data), "epochs": 1, "hidden": 8, "latent": 2, **arguments}, out=folder / "run")
+    data.unlink()
+    return name, folder / "run"
+
+
+def test_a_run_on_data_of_ones_own_comes_back_and_its_card_runs(own: tuple[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
+    name, run = own
+    monkeypatch.chdir(tmp_path)
+    hub.push(run, "model")
+    assert Path("model/schema.json").read_bytes() == (run / "schema.json").read_bytes()
+    assert not any(str(run.parent) in path.read_text("latin-1") for path in Path("model").iterdir())  # no folder of this machine
+    state = hub.load("model", device="cpu")[1].model.state_dict()
+    assert all(torch.equal(t, state[key]) for key, t in commands.load(run, device="cpu")[1].model.state_dict().items())
+    card = Path("model/README.md").read_text()
+    names: dict[str, Any] = {}
+    exec(card.partition("```python\n")[2].partition("```")[0], names)
+    assert names["x"].shape[0] == 16 and names["x"].isfinite().all()
+    assert ("It holds 48 training rows of the columns that the model is conditioned on: `city`." in card) == ("given" in name)
+    assert "`schema.json` holds what was found in the training data" in card
+
+
+def test_what_was_found_is_pushed_or_nothing_is(own: tuple[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(own[1], tmp_path / "run")
+    hub.push(tmp_path / "run", tmp_path / "model")
+    flip(tmp_path / "model/schema.json")
+    with pytest.raises(InputError, match=r"schema.json is not what was pushed"):
+        hub.load(tmp_path / "model")
+    sums = json.loads((tmp_path / "model/vaekit.json").read_text())
+    del sums["sha256"]["schema.json"]
+    (tmp_path / "model/vaekit.json").write_text(json.dumps(sums))
+    with pytest.raises(InputError, match=r"schema.json that was not pushed with it"):
+        hub.load(tmp_path / "model")
+    (tmp_path / "model/schema.json").unlink()
+    with pytest.raises(InputError, match=r"pushed without schema.json.*push the run again"):  # as it once was
+        hub.load(tmp_path / "model")
+    (tmp_path / "run/schema.json").unlink()
+    with pytest.raises(InputError, match=r"has lost schema.json"):
+        hub.push(tmp_path / "run", tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -144,6 +144,21 @@ def test_samples_and_reconstructions_are_of_the_data(oracle: PPCA) -> None:
     assert alike[0].shape == (5, 3)
 
 
+def test_temperature_is_of_the_codes_and_unseen_values_are_drawn_as_they_are(oracle: PPCA) -> None:
+    model = exact(oracle, rows(oracle), masking())
+    noise = oracle.likelihood.cov.detach()
+    _, cov = oracle.joint()
+    for temperature in (0.0, 0.5):
+        torch.manual_seed(0)
+        x = model.sample(20_000, temperature=temperature, mean=False)
+        expected = noise + temperature**2 * (cov[-3:, -3:].detach() - noise)
+        torch.testing.assert_close(torch.cov(x.T), expected, atol=0.05, rtol=0.05)
+    columns = [heads.Column("gaussian"), heads.Column("student"), heads.Column("bernoulli")]
+    px = heads.Columns(columns)
+    inner = VAE(priors.StandardNormal(2), Conditional(nn.Linear(6, 4), heads.Gaussian(2)), Conditional(nn.Linear(2, px.features), px))
+    assert NotAtRandom(inner, SelfMasking(3, [0, 1])).sample(5, temperature=0.5, mean=False).isfinite().all()  # whose u has no scale
+
+
 # ---- imputation
 
 
@@ -286,7 +301,7 @@ def test_samples_are_of_all_values_and_every_command_works(runs: Path, capsys: p
     assert "KL of level" not in capsys.readouterr().out and json.loads((run / "evaluation.json").read_text())["test"]["latent_dim"] == 2
     for command in ("traverse", "interpolate"):
         assert vaekit(command, run) == 0, capsys.readouterr().err
-    for words in (("--n", 4000), ("--n", 20, "--mean")):
+    for words in (("--n", 4000), ("--n", 20, "--mean"), ("--n", 20, "--temperature", "0.5")):
         assert vaekit("sample", run, *words, "--out", runs / "made.csv") == 0
         made = pd.read_csv(runs / "made.csv")
         assert list(made.columns) == list("abcde") and not made.isna().any().any()

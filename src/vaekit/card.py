@@ -6,12 +6,15 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vaekit import __version__
+from vaekit.data.tables import Known
 from vaekit.launch import command_line
 from vaekit.recipes.core import find, outside, summary
-from vaekit.runs import Config, Run
+from vaekit.recipes.flags import takes_known
+from vaekit.runs import Config, Run, read_known
 
 __all__ = ["card", "portable"]
 
@@ -23,11 +26,13 @@ ROWS = {
 
 
 def portable(config: Config) -> Config:
-    """What a run is, without the folders of the machine that it was trained on: in its command, and of a recipe's file."""
-    file = outside(config.recipe)
+    """What a run is, without the folders of the machine that it was trained on: of a recipe's file and of one's own data."""
+    file, arguments = outside(config.recipe), dict(config.arguments)
     recipe = config.recipe if file is None else ":".join(filter(None, (file[0].name, file[1])))
-    found = replace(config, recipe=recipe)
-    return replace(found, command=command_line(recipe, config.arguments, found, None))
+    if file is None and takes_known(find(recipe)) and "path" in arguments:
+        arguments["path"] = Path(arguments["path"]).resolve().name
+    found = replace(config, recipe=recipe, arguments=arguments)
+    return replace(found, command=command_line(recipe, arguments, found, None))
 
 
 def card(run: Run, results: Mapping[str, Mapping[str, Any]], *, license: str, where: str) -> str:
@@ -39,7 +44,7 @@ def card(run: Run, results: Mapping[str, Mapping[str, Any]], *, license: str, wh
         license: of the model.
         where: what it is loaded by.
     """
-    config = portable(run.config)
+    config, known = portable(run.config), read_known(run) if run.schema.is_file() else None
     own = outside(config.recipe) is None
     what = summary(find(config.recipe)) if own else f"A recipe of its own: `{config.recipe}`, see `recipe.py`."
     lines = [
@@ -66,13 +71,15 @@ def card(run: Run, results: Mapping[str, Mapping[str, Any]], *, license: str, wh
         "## Use",
         "",
         "```python",
+        *(["import torch", ""] if known is not None and known.contexts() is not None else []),
         "from vaekit import hub",
         "",
         f"run, recipe = hub.load({json.dumps(where)}{'' if own else ', trust=True'})",
-        "x = recipe.model.sample(16)",
+        *_sampling(known),
         "```",
         "",
         *([] if own else ["`trust=True` executes `recipe.py`: read it first.", ""]),
+        *([] if known is None else [*_told(known), ""]),
         "## Made with",
         "",
         ", ".join(f"{name} {version}" for name, version in ({"vaekit": __version__} | dict(config.versions or {})).items())
@@ -80,6 +87,27 @@ def card(run: Run, results: Mapping[str, Mapping[str, Any]], *, license: str, wh
         "",
     ]
     return "\n".join(lines)
+
+
+def _sampling(known: Known | None) -> list[str]:
+    """Lines that draw samples; a model with a context is given some of those that its samples have."""
+    if known is None or known.contexts() is None:
+        return ["x = recipe.model.sample(16)"]
+    return [
+        "c = recipe.contexts[torch.randint(len(recipe.contexts), (16,))]  # as it was met in training",
+        "x = recipe.model.sample(16, context=c.to(next(recipe.model.parameters()).device))",
+    ]
+
+
+def _told(known: Known) -> list[str]:
+    """What the folder tells of the training data."""
+    lines = ["## Training data", "", "`schema.json` holds what was found in the training data: names, ranges and categories of columns."]
+    if known.given:
+        columns = () if known.schema.context is None else known.schema.context.columns
+        names = ", ".join(f"`{column.name}`" for column in columns)
+        totals = ", and their totals" if known.sizes else ""
+        lines += [f"**It holds {len(known.given)} training rows of the columns that the model is conditioned on: {names}{totals}.**"]
+    return lines
 
 
 def _figures(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -4,6 +4,7 @@
 
     run.json             recipe, arguments, seed, versions: what `vaekit.commands.load` rebuilds the model from
     model.safetensors    the weights
+    schema.json          of data of the user's own: what was found in them, some rows of the columns that are conditioned on among it
     recipe.py            where the recipe came from outside the package: code, which is executed only with trust
     evaluation.json      where the run has been evaluated
     vaekit.json          the checksum of each of these
@@ -29,8 +30,9 @@ from vaekit.card import card, portable
 from vaekit.errors import InputError
 from vaekit.files import explained, write_bytes, write_json
 from vaekit.launch import load as load_run
-from vaekit.recipes.core import Recipe, outside
-from vaekit.runs import PathLike, Run, open_run, read_results
+from vaekit.recipes.core import Recipe, find, outside
+from vaekit.recipes.flags import takes_known
+from vaekit.runs import Config, PathLike, Run, open_run, read_known, read_results
 from vaekit.train.files import DamagedError, read
 
 __all__ = ["FORMAT", "load", "push"]
@@ -39,7 +41,9 @@ FORMAT = 1
 HUB = "hf://"
 SUMS = "vaekit.json"
 NEEDED = ("run.json", "model.safetensors")
-FILES = (*NEEDED, "recipe.py", "evaluation.json")
+READ = ("schema.json", "recipe.py")
+"""What a model is rebuilt from too, where there is one: never what lies there without having been pushed."""
+FILES = (*NEEDED, *READ, "evaluation.json")
 """What is pushed and fetched, beside `SUMS` and the card; a folder may hold more, which is not looked at."""
 
 
@@ -114,9 +118,12 @@ def _files(run: Run) -> dict[str, Path]:
         read(run.weights)
     except DamagedError as error:
         raise InputError(f"{error}: train again, or take it from a backup") from error
-    wanted = [name for name in FILES if name != "recipe.py" or outside(run.config.recipe) is not None]
-    files = {name: run.path / name for name in wanted if name != "evaluation.json" or (run.path / name).is_file()}
-    if "recipe.py" in files and not run.copy.is_file():
+    code = outside(run.config.recipe) is not None
+    there = [name for name in FILES if name in NEEDED or (run.path / name).is_file()]
+    files = {name: run.path / name for name in there if name != "recipe.py" or code}
+    if _needs_known(run.config) or "schema.json" in files:
+        read_known(run)
+    if code and "recipe.py" not in files:
         raise InputError(f"{run.path} has lost recipe.py, the copy of {run.config.recipe} that rebuilds it: put it back")
     return files
 
@@ -154,8 +161,16 @@ def _check(folder: Path, where: str) -> None:
             raise InputError(f"{where} has lost {name}: fetch the folder again")
         if _sha256(folder / name) != sums[name]:
             raise InputError(f"{where}: {name} is not what was pushed (its checksum differs): fetch the folder again")
-    if "recipe.py" not in sums and (folder / "recipe.py").exists():
-        raise InputError(f"{where} holds a recipe.py that was not pushed with it: remove it, or fetch the folder again")
+    for name in READ:
+        if name not in sums and (folder / name).exists():
+            raise InputError(f"{where} holds a {name} that was not pushed with it: remove it, or fetch the folder again")
+    if "schema.json" not in sums and _needs_known(open_run(folder).config):
+        raise InputError(f"{where} was pushed without schema.json, what was found in its data, and cannot be rebuilt: push the run again")
+
+
+def _needs_known(config: Config) -> bool:
+    """Whether the model is built from what was found in its data. Of a recipe from outside only its code knows, which is not executed."""
+    return outside(config.recipe) is None and takes_known(find(config.recipe))
 
 
 def _repository(where: PathLike) -> str | None:

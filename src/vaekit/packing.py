@@ -18,6 +18,7 @@ from vaekit.errors import InputError
 from vaekit.files import write_bytes
 from vaekit.launch import load
 from vaekit.outputs import place
+from vaekit.recipes.core import Recipe
 from vaekit.runs import PathLike, Run
 
 __all__ = ["Packed", "compress", "decompress"]
@@ -68,13 +69,14 @@ def compress(
         watch: told (done, total) examples.
 
     Raises:
-        InputError: as `load`, `vaekit.data.rows.read_rows` and `vaekit.apps.compress.compress`; both or neither of a file and a split.
+        InputError: as `load`, `vaekit.data.rows.read_rows` and `vaekit.apps.compress.compress`; both or neither of a file and a split; a
+            model with a context.
     """
     if (source is None) == (split is None):
         asked = "two things were asked for" if split is not None else "say what to compress"
         raise InputError(f"{asked}: give a file of rows, or a split of the run's own data with --split test")
     target = place(Path(out))
-    _, recipe = load(run, trust=trust, device="cpu")
+    recipe = _loaded(run, trust)
     x = _stored(recipe.data().split(split)) if split is not None else read_rows(Path(source or ""), key=key)
     data = codec.compress(recipe.model, x, size=size, verify=verify, watch=watch)
     write_bytes(target, data)
@@ -85,17 +87,25 @@ def decompress(run: PathLike | Run, source: PathLike, out: PathLike, *, trust: b
     """`vaekit.apps.compress.decompress` of a file, written to ``out`` as .npy or .npz.
 
     Raises:
-        InputError: as `load` and `vaekit.apps.compress.decompress`; another ending of ``out``.
+        InputError: as `load` and `vaekit.apps.compress.decompress`; another ending of ``out``; a model with a context.
     """
     target, path = place(Path(out)), Path(source)
     row_bytes(np.zeros(0), target)  # refuses another ending before the work
     if not path.is_file():
         raise InputError(f"no file {path}")
     data = path.read_bytes()
-    _, recipe = load(run, trust=trust, device="cpu")
+    recipe = _loaded(run, trust)
     x = codec.decompress(recipe.model, data, name=str(path), watch=watch)
     write_bytes(target, row_bytes(x, target))
     return Packed(target, len(x), x.size, len(data), x.nbytes)
+
+
+def _loaded(run: PathLike | Run, trust: bool) -> Recipe:
+    """The run's recipe, whose model codes rows alone."""
+    found, recipe = load(run, trust=trust, device="cpu")
+    if recipe.contexts is not None:
+        raise InputError(f"{found.path}: its p(x | z, c) has a context, which rows alone do not bring: only models without one compress")
+    return recipe
 
 
 def _stored(split: Split) -> npt.NDArray[Any]:

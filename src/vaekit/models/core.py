@@ -80,13 +80,16 @@ def from_q(k: int, *, reparam: bool = True) -> Pick:
 
 
 def from_p(k: int, n: int, *, temperature: float = 1.0) -> Pick:
-    """``[k, n]`` ancestral samples z ~ p(z), their noise scaled by ``temperature``; log p(z) is that of the model at temperature 1."""
+    """``[k, n]`` ancestral samples z ~ p(z), their noise scaled by ``temperature``; log p(z) is that of the model at temperature 1.
+
+    A level that is no code of x (see `Level.informed`) is drawn as it is: the temperature is that of the codes.
+    """
     if not 0 <= temperature < math.inf:
         raise InputError(f"temperature {temperature}: it must be 0 or more and finite; 1 is the model's own, 0 leaves out the noise")
 
     def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
         with noise.along(1):
-            z, _ = draw(tempered(p, temperature), _missing(p, (k, n)), False)
+            z, _ = draw(p if q is p else tempered(p, temperature), _missing(p, (k, n)), False)
         return _scored(level, z, q, p)
 
     return pick

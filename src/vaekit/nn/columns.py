@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -56,16 +57,23 @@ class ColumnsInput(nn.Module):
         plain = [d for d, c in enumerate(classes) if c == 0]
         small = [d for d, c in enumerate(classes) if 0 < c <= one_hot]
         large = [d for d, c in enumerate(classes) if c > one_hot]
-        self.register_buffer("plain", torch.tensor(plain, dtype=torch.long), persistent=False)
-        self.register_buffer("log1p", torch.tensor([d in self.counts for d in plain]), persistent=False)
-        self.register_buffer("column", torch.tensor([d for d in small for _ in range(classes[d])], dtype=torch.long), persistent=False)
-        self.register_buffer("value", torch.tensor([v for d in small for v in range(classes[d])]).float(), persistent=False)
-        self.register_buffer("large", torch.tensor(large, dtype=torch.long), persistent=False)
-        sizes = torch.tensor([0] + [classes[d] for d in large]).cumsum(0)
-        self.register_buffer("first", sizes[:-1], persistent=False)
-        self.register_buffer("last", sizes.diff() - 1, persistent=False)
-        self.vectors = nn.Embedding(int(sizes[-1]), width) if large else None
-        self.features = len(plain) + len(self.column) + len(large) * width + len(classes) + extra
+        sizes = [classes[d] for d in large]
+        tables: dict[str, list[int]] = {
+            "plain": plain,
+            "column": [d for d in small for _ in range(classes[d])],
+            "value": [v for d in small for v in range(classes[d])],
+            "large": large,
+            "first": list(accumulate(sizes, initial=0))[:-1],
+            "last": [size - 1 for size in sizes],
+        }
+        for name, numbers in tables.items():
+            if numbers:  # torch.export.save fails at tensors of no elements, so there are none
+                self.register_buffer(name, torch.tensor(numbers), persistent=False)
+        if plain:
+            self.register_buffer("log1p", torch.tensor([d in self.counts for d in plain]), persistent=False)
+        self.plains, self.hot = len(plain), len(tables["column"])
+        self.vectors = nn.Embedding(sum(sizes), width) if large else None
+        self.features = self.plains + self.hot + len(large) * width + len(classes) + extra
 
     def forward(self, view: Tensor) -> Tensor:
         """``[B, 2 D + extra]`` -> ``[B, features]``."""
@@ -77,10 +85,10 @@ class ColumnsInput(nn.Module):
             )
         x, m, extra = view.split([d, d, self.extra], -1)
         found = []
-        if len(self.plain):
+        if self.plains:
             numbers = x.index_select(-1, self.plain)
             found.append(torch.where(self.log1p, torch.log1p(numbers.clamp(min=0)), numbers) if self.counts else numbers)
-        if len(self.column):
+        if self.hot:
             hot = x.index_select(-1, self.column) == self.value.to(x.dtype)
             found.append(hot.to(x.dtype) * m.index_select(-1, self.column))
         if self.vectors is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal
 
-from vaekit.dist import Bernoulli, Categorical, DiagGaussian, DiscretisedLogistic, OneHot, centre, describe
+from vaekit.dist import Bernoulli, Categorical, DiagGaussian, DiscretisedLogistic, Missing, OneHot, centre, describe
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel, Level, Trace, at_centre
 from vaekit.types import Batch
@@ -56,6 +56,11 @@ def _(d: DiscretisedLogistic) -> dict[str, Tensor]:
     return {"centre": centre(d), "loc": d.loc, "log_scale": d.log_scale}
 
 
+@described.register
+def _(d: Missing) -> dict[str, Tensor]:
+    return described(d.px)
+
+
 MEANING = {
     "centre": "one point that stands for the distribution",
     "mean": "the mean",
@@ -64,7 +69,7 @@ MEANING = {
     "logits": "the logits: of 1, or of the classes",
     "loc": "the location of the logistic under the grid",
     "log_scale": "the logarithm of its scale",
-    "log_px": "importance-weighted estimate of log p(x), nats",
+    "log_px": "importance-weighted estimate of log p(x), of a model of the mask that of x and mask, nats",
 }
 """Of what comes out."""
 
@@ -87,7 +92,8 @@ class Field:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a look at a model's own pass has shown: the levels' events, names of q, p and p(x | z), and the noise that K samples take."""
+    """What a look at a model's own pass has shown: events and names of q and p of the levels that are codes of x (`Level.informed`), and
+    the name of p(x | z)."""
 
     events: tuple[torch.Size, ...]
     posteriors: tuple[str, ...]
@@ -109,11 +115,12 @@ class Layout:
 def look(model: LatentModel, batch: Batch) -> tuple[Layout, Trace]:
     """The layout of a model, by its pass at the centre of q."""
     t = model.trace(at_centre(), batch)
-    kinds = [tuple(event_wide(_q(level))) for level in t.levels]
+    codes = [level for level in t.levels if level.informed]
+    kinds = [tuple(event_wide(_q(level))) for level in codes]
     layout = Layout(
-        events=tuple(level.z.shape[2:] for level in t.levels),
-        posteriors=tuple(describe(_q(level)) for level in t.levels),
-        priors=tuple(describe(level.p) for level in t.levels),
+        events=tuple(level.z.shape[2:] for level in codes),
+        posteriors=tuple(describe(_q(level)) for level in codes),
+        priors=tuple(describe(level.p) for level in codes),
         likelihood=describe(t.px),
         outputs=kinds[0] if len(set(kinds)) == 1 else ("centre",),
     )

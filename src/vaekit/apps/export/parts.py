@@ -57,6 +57,8 @@ class Encoder(PartModule):
         found: list[dict[str, Tensor]] = []
 
         def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
+            if q is p:
+                return _at_centre(p)
             d = p if q is None else q
             wide = event_wide(d) if self.outputs != ("centre",) else {"centre": centre(d)}
             z, *_ = wide.values()
@@ -81,9 +83,9 @@ class Decoder(PartModule):
         self.outputs = tuple(described(px))
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        zs = self.layout.split(tensors[0])
+        zs = iter(self.layout.split(tensors[0]))
         context = tensors[1] if len(tensors) > 1 else None
-        _, px = self.model.unroll(lambda level, q, p: _unscored(zs[level], q, p), None, context)
+        _, px = self.model.unroll(lambda level, q, p: _at_centre(p) if q is p else _unscored(next(zs), q, p), None, context)
         found = described(px)
         return tuple(found[name][0] for name in self.outputs)
 
@@ -179,6 +181,12 @@ def _requests(model: LatentModel, batch: Batch, k: int, layout: Layout) -> tuple
 def _unscored(z: Tensor, q: Distribution | None, p: Distribution) -> Level:
     """A level whose densities nobody will ask for, so that they need not be exported."""
     return Level(z, p, q, z.new_zeros(()), None)
+
+
+def _at_centre(p: Distribution) -> Level:
+    """A level that is no code of x, as values that nobody saw: it goes neither in nor out."""
+    z = centre(p)
+    return _unscored(z.reshape((1,) * (2 - len(p.batch_shape)) + z.shape), p, p)
 
 
 def _data(batch: Batch) -> tuple[Field, ...]:

@@ -64,12 +64,15 @@ def write(traced: ExportedProgram, program: PartModule, path: Path) -> None:
     """Write the graph, as ONNX or as torch's archive by the ending of ``path``.
 
     Raises:
-        InputError: an operation that ONNX has not, with torch's reason.
+        InputError: an operation that ONNX has not, or what torch cannot save, with torch's reason.
     """
     if path.suffix == SUFFIX["torch"]:
         traced.example_inputs = None  # they are rows of somebody's data
-        with _quiet():
-            torch.export.save(traced, path)
+        try:
+            with _quiet():
+                torch.export.save(traced, path)
+        except Exception as error:
+            raise InputError(f"torch cannot save it ({_reason(error)})") from error
         return
     try:
         with _quiet(), torch.no_grad():
