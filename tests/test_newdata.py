@@ -267,3 +267,50 @@ def test_only_tables_are_filled_and_images_are_scored(tmp_path: Path) -> None:
     assert len(scoring.score(tmp_path / "run", tmp_path / "x.npy", tmp_path / "s.csv").log_px) == 60
     with pytest.raises(InputError, match="explained of vectors"):
         scoring.score(tmp_path / "run", tmp_path / "x.npy", tmp_path / "s.csv", explain=True)
+
+
+def given_city() -> Any:
+    r = np.random.default_rng(3)
+    city = np.array(["Bonn", "Ulm", None], dtype=object)[r.integers(0, 3, 120)]
+    return pd.DataFrame({"city": city, "u": r.normal(size=120), "v": r.normal(size=120), "k": r.integers(0, 9, 120) + 0.5})
+
+
+def test_holes_are_filled_given_other_columns_which_stay_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = given_city()
+    table.to_csv(tmp_path / "t.csv", index=False)
+    words = ["--condition", "city", "--epochs", 1, "--hidden", 4, "--out", tmp_path / "run"]
+    assert vaekit("train", tmp_path / "t.csv", *words) == 0
+    table.loc[2:7, "u"] = np.nan
+    table.to_csv(tmp_path / "holes.csv", index=False)
+    capsys.readouterr()
+    assert vaekit("impute", tmp_path / "run", tmp_path / "holes.csv", tmp_path / "f.csv", "--draws", 1, "--coverage", 0.9) == 0
+    left = int(table["city"].isna().sum())
+    assert (
+        f"6 missing values in 120 rows filled; {left} of columns that the model is conditioned on stay missing" in capsys.readouterr().out
+    )
+    for name in ("f.csv", "f-1.csv"):
+        full = pd.read_csv(tmp_path / name, dtype={"city": object}, float_precision="round_trip")
+        assert full["u"].notna().all() and full["city"].isna().tolist() == table["city"].isna().tolist()
+        assert (full["v"] == table["v"]).all() and (full["city"].dropna() == table["city"].dropna()).all()
+    assert set(pd.read_csv(tmp_path / "f-intervals.csv")["column"]) == {"u"}
+
+
+def test_whole_numbers_with_gaps_are_filled_with_broken_ones_where_training_had_such(tmp_path: Path) -> None:
+    table = given_city().drop(columns="city")
+    table.to_parquet(tmp_path / "t.parquet")
+    assert vaekit("train", tmp_path / "t.parquet", "--kind", "k=continuous", "--epochs", 1, "--hidden", 4, "--out", tmp_path / "run") == 0
+    table["k"] = pd.array([None, 3, *[5] * 118], dtype="Int64")
+    table.to_parquet(tmp_path / "holes.parquet")
+    assert vaekit("impute", tmp_path / "run", tmp_path / "holes.parquet", tmp_path / "f.parquet") == 0
+    full = pd.read_parquet(tmp_path / "f.parquet")["k"]
+    assert full.dtype == np.float64 and full[1:].tolist() == [3, *[5] * 118] and full[0] % 1 != 0
+
+
+def test_endings_in_capitals_are_the_same_files(folder: Path, tmp_path: Path) -> None:
+    for name in ("s.NPY", "s.PARQUET", "s.CSV"):
+        scoring.score(folder / "run", None, tmp_path / name, split="test", samples=2)
+    assert np.load(tmp_path / "s.NPY").shape == (40,) and len(pd.read_parquet(tmp_path / "s.PARQUET")) == 40
+    with pytest.raises(InputError, match="would hold one number a row"):
+        scoring.score(folder / "run", None, tmp_path / "e.NPY", split="test", explain=True)
+    assert vaekit("sample", folder / "run", "--n", 3, "--out", tmp_path / "x.NPY") == 0
+    assert np.load(tmp_path / "x.NPY").shape == (3, 3)

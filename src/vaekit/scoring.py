@@ -123,7 +123,7 @@ def score(
     target = place(Path(out), *TABLES, ".npy")
     if (source is None) == (split is None):
         raise InputError("say what to score: a file or folder like the run's own data, or a split of them with --split test")
-    if target.suffix == ".npy" and (explain or alpha is not None):
+    if target.suffix.lower() == ".npy" and (explain or alpha is not None):
         raise InputError(f"{target} would hold one number a row: write alarms and explanations to a .csv or .parquet file")
     run, recipe = load(run, trust=trust, device=device)
     if not recipe.objective.trains_q:
@@ -183,7 +183,7 @@ def _names(recipe: Recipe, count: int) -> list[str]:
 
 
 def _write_scores(found: Scores, names: Sequence[str]) -> None:
-    if found.path.suffix == ".npy":
+    if found.path.suffix.lower() == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, found.log_px, allow_pickle=False)
         write_bytes(found.path, buffer.getvalue())
@@ -191,7 +191,7 @@ def _write_scores(found: Scores, names: Sequence[str]) -> None:
     columns: dict[str, npt.NDArray[Any]] = {"row": np.arange(len(found.log_px)), "log_px": found.log_px}
     columns |= {} if found.p_values is None or found.alarms is None else {"p_value": found.p_values, "alarm": found.alarms}
     columns |= {} if found.parts is None else {f"log_px of {name}": found.parts[:, d] for d, name in enumerate(names)}
-    if found.path.suffix == ".parquet":
+    if found.path.suffix.lower() == ".parquet":
         write_frame(pandas("writing .parquet").DataFrame(columns), found.path)
         return
     text = io.StringIO(newline="")
