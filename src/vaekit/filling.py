@@ -52,7 +52,8 @@ def impute(
 ) -> Filled:
     """A table with its missing values filled in; every other cell, and every column that the run does not know, stays as it was.
 
-    So do columns that the model is conditioned on: p(x | z, c) has no distribution of c, and a given category that is missing stays missing.
+    So do columns that the model is conditioned on: p(x | z, c) has no distribution of c, and a missing category that is given stays
+    missing.
 
     Numbers are filled with their conditional mean E[x_mis | x_obs], of a positive column (one that is modelled by its logarithm) with
     exp E[log x_mis | x_obs], rounded where the column holds whole numbers; classes with the most probable one.
