@@ -314,3 +314,39 @@ def test_endings_in_capitals_are_the_same_files(folder: Path, tmp_path: Path) ->
         scoring.score(folder / "run", None, tmp_path / "e.NPY", split="test", explain=True)
     assert vaekit("sample", folder / "run", "--n", 3, "--out", tmp_path / "x.NPY") == 0
     assert np.load(tmp_path / "x.NPY").shape == (3, 3)
+
+
+def refused_at_once(run: Path, source: Path, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal before any row is scored."""
+
+    def work(*_: object) -> None:
+        raise AssertionError("rows were scored")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=said) as error:
+        patch.setattr(scoring, "_scored", work)
+        scoring.score(run, source, run.parent / "s.csv", explain=True)
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_explained_is_refused_before_the_work(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((40, 4, 4)))
+    assert vaekit("train", tmp_path / "x.npy", "--epochs", 1, "--hidden", 8, "--out", tmp_path / "images") == 0
+    refused_at_once(tmp_path / "images", tmp_path / "x.npy", "explained of vectors", monkeypatch)
+    given_city().drop(columns="city").mask(np.random.default_rng(0).random((120, 3)) < 0.2).to_csv(tmp_path / "t.csv", index=False)
+    words = ["--missing", "self-masking", "--epochs", 1, "--hidden", 4, "--kind", "k=continuous", "--out", tmp_path / "mask"]
+    assert vaekit("train", tmp_path / "t.csv", *words) == 0
+    refused_at_once(tmp_path / "mask", tmp_path / "t.csv", "model of the mask", monkeypatch)
+    monkeypatch.setattr(scoring, "EXPLAINED", 2)
+    with pytest.warns(UserWarning, match="left out"):
+        refused_at_once(folder / "run", folder / "x.csv", "3 columns are to be explained, by 256 samples each", monkeypatch)
+
+
+def test_explained_counts_have_the_names_of_their_genes(tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    genes = pd.DataFrame(index=["ACTB", "CD4", "NKG7"])
+    x = np.random.default_rng(0).poisson(4.0, (60, 3)).astype(np.float32)
+    anndata.AnnData(x, var=genes).write_h5ad(tmp_path / "c.h5ad")
+    words = ["--epochs", 1, "--hidden", 4, "--latent", 1, "--out", tmp_path / "run"]
+    assert vaekit("train", tmp_path / "c.h5ad", *words) == 0
+    scoring.score(tmp_path / "run", None, tmp_path / "s.csv", split="test", samples=4, explain=True)
+    assert list(pd.read_csv(tmp_path / "s.csv")) == ["row", "log_px", *(f"log_px of {name}" for name in genes.index)]
