@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -350,3 +351,65 @@ def test_explained_counts_have_the_names_of_their_genes(tmp_path: Path) -> None:
     assert vaekit("train", tmp_path / "c.h5ad", *words) == 0
     scoring.score(tmp_path / "run", None, tmp_path / "s.csv", split="test", samples=4, explain=True)
     assert list(pd.read_csv(tmp_path / "s.csv")) == ["row", "log_px", *(f"log_px of {name}" for name in genes.index)]
+
+
+TEXT_TABLE = """ u ;"k";note;ok;day;city
+1,50;3;NA;true;2020-03-05;Köln
+;7;1.50;true;2020-03-06;Bonn
+"-0,250";;"a;b";;2020-03-07; Ulm
+2,5;4;007;FALSE;;NA
+"""
+
+
+@pytest.mark.parametrize(("encoding", "line_end"), [("cp1252", "\r\n"), ("utf-8-sig", "\n"), ("utf-16", "\n")])
+def test_fields_of_a_text_file_that_are_no_holes_stay_as_they_are_written(encoding: str, line_end: str, tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    drawn = zip(r.normal(size=90), r.integers(0, 2000, 90), r.integers(1, 29, 90), ["Köln", "Bonn", "Ulm"] * 30, strict=True)
+    more = [f"{v:.3f};{k};-;{'TRUE' if v > 0 else 'FALSE'};2021-01-{d:02};{c}".replace(".", ",") for v, k, d, c in drawn]
+    text = (TEXT_TABLE + "\n".join(more) + "\n").replace("\n", line_end)
+    source, out = tmp_path / "t.csv", tmp_path / "f.csv"
+    source.write_bytes(text.encode(encoding))
+    assert vaekit("train", source, "--drop", "note", "--epochs", 1, "--hidden", 4, "--out", tmp_path / "run") == 0
+    assert vaekit("impute", tmp_path / "run", source, out) == 0
+    made = out.read_bytes().decode(encoding)
+    assert out.read_bytes()[:2] == source.read_bytes()[:2] and made.count("\r\n") == text.count("\r\n") and made.count("\n") == 95
+    before, after = ([line.split(";") for line in one.replace('"a;b"', "a,b").replace('"', "").splitlines()] for one in (text, made))
+    holes = {(2, 0), (3, 1), (3, 3), (4, 4), (4, 5)}
+    for n, (old, new) in enumerate(zip(before, after, strict=True)):
+        for d, (one, other) in enumerate(zip(old, new, strict=True)):
+            assert (one == other) != ((n, d) in holes), (n, d, one, other)
+    full = read_table(out)
+    assert not full.drop(columns="note").isna().any().any() and full["u"].dtype == np.float64 and full["k"].dtype == np.int64
+    assert "," in after[2][0] and len(after[4][4]) == 10 and after[4][5] in ("Köln", "Bonn", "Ulm")
+    old, new = read_table(source), full
+    for name in ("u", "k", "day", "city", "note"):
+        seen = old[name].notna()
+        assert (old[name][seen] == new[name][seen]).all()
+
+
+def test_filled_fields_are_written_as_their_column_is() -> None:
+    """What no file of its own shows: columns without another value, times in a column of days, tables of several endings."""
+    from vaekit.data.tables.fields_back import _written
+
+    stamp = pd.Timestamp
+    assert _written([stamp("2020-03-05")], ["2020-03-06"], False) == _written([stamp("2020-03-05")], [], False) == ["2020-03-05"]
+    assert _written([stamp("2020-03-05 12:00")], ["2020-03-06"], False) == ["2020-03-05T12:00:00"]
+    assert _written([stamp("2020-03-05", tz="UTC")], [], False) == ["2020-03-05T00:00:00+00:00"]
+    assert _written([True, False], ["true"], False) == ["true", "False"]
+    assert _written([1e-7, 2.0, 1234.5], ["1"], True) == ["0,0000001", "2", "1234,5"]
+    assert _written([3, "a"], [], True) == ["3", "a"]
+
+
+def test_a_file_without_a_header_packed_with_tabs_is_filled_in_its_own_way(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    rows = [[f"{v:.2f}" for v in row] for row in r.normal(size=(80, 2))]
+    np.savetxt(tmp_path / "t.tsv", r.normal(size=(80, 2)), delimiter="\t")
+    rows[3][1] = rows[5][0] = "?"
+    with gzip.open(tmp_path / "holes.tsv.gz", "wt") as file:
+        file.write("\n".join("\t".join(row) for row in rows))
+    assert vaekit("train", tmp_path / "t.tsv", "--epochs", 1, "--hidden", 4, "--out", tmp_path / "run") == 0
+    assert vaekit("impute", tmp_path / "run", tmp_path / "holes.tsv.gz", tmp_path / "f.csv") == 0
+    made = [line.split("\t") for line in (tmp_path / "f.csv").read_text().splitlines()]
+    assert len(made) == 80
+    assert [(n, d) for n in range(80) for d in range(2) if made[n][d] != rows[n][d]] == [(3, 1), (5, 0)]
+    assert not read_table(tmp_path / "f.csv").isna().any().any()

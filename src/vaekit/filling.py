@@ -12,9 +12,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from vaekit.apps.impute import impute as impute_batch
-from vaekit.data.tables import Schema, frame_of, rows_of
+from vaekit.data.tables import Schema, fields_of, frame_of, rows_of
 from vaekit.data.tables.needs import pandas
 from vaekit.errors import InputError
+from vaekit.files import write_bytes
 from vaekit.launch import load
 from vaekit.outputs import TABLES, place, write_frame
 from vaekit.report import UNTRAINED
@@ -61,7 +62,8 @@ def impute(
     Args:
         run: a run that was trained on a table.
         source: a table like it, as .csv, .tsv, .parquet, .npy or .npz.
-        out: the .csv or .parquet file to write. Draws go beside it: filled.csv, filled-1.csv, filled-2.csv, ...
+        out: the .csv or .parquet file to write. A .csv one of a text file has its encoding, separator and line ends, and each field that
+            is not filled as it is written there. Draws go beside it: filled.csv, filled-1.csv, filled-2.csv, ...
         draws: M tables for multiple imputation, the missing values of each row drawn jointly from p(x_mis | x_obs). What is computed from
             each of them varies as what is missing leaves open (Rubin, "Multiple Imputation for Nonresponse in Surveys", 1987).
         coverage: probability of intervals, such as 0.9, which go to filled-intervals.csv: row, column, value, lower, upper, and ess, the
@@ -84,10 +86,14 @@ def impute(
     c = None if batch.c is None else batch.c.cpu()
     gone = {column.name: frame[column.name].isna().to_numpy() for column in schema.columns if column.missing < 1}
     holes = {name: missing for name, missing in gone.items() if name not in schema.condition}
-    tables = [_filled(frame, schema.decode(x.cpu(), c), holes) for x in (found.mean, *found.draws)]
+    made = [schema.decode(x.cpu(), c) for x in (found.mean, *found.draws)]
+    fields = fields_of(Path(source)) if target.suffix.lower() == ".csv" else None
     places = [target, *(target.with_name(f"{target.stem}-{m + 1}{target.suffix}") for m in range(draws))]
-    for table, where in zip(tables, places, strict=True):
-        write_frame(table, where)
+    for values, where in zip(made, places, strict=True):
+        if fields is None:
+            write_frame(_filled(frame, values, holes), where)
+        else:
+            write_bytes(where, fields.filled(values, holes))
     if found.lower is not None and found.upper is not None:
         places.append(target.with_name(f"{target.stem}-intervals{target.suffix}"))
         decoded = [schema.decode(end.cpu(), c) for end in (found.mean, found.lower, found.upper)]
