@@ -439,3 +439,17 @@ def test_where_takes_levels_that_gaps_made_floats_and_dates_of_the_zone() -> Non
     for word in ("day=", "day=soon"):
         with pytest.raises(InputError, match="--where day="):
             context.chosen(rows, [word])
+
+
+def test_rows_that_have_a_large_count_are_found_by_it() -> None:
+    r = np.random.default_rng(0)
+    table = pd.DataFrame({"k": 16_000_000 + 1000 * r.integers(0, 60, 500) + 7, "x": r.normal(size=500)})
+    found = inspect(table, condition=("k",), overrides={"k": "count"})
+    known, column = Known.of(found), found.schema.context
+    assert column is not None and column.width == 1
+    value = int(table["k"].mode()[0])
+    chosen = column.chosen(torch.tensor(known.given), [f"k={value}"])
+    assert 0 < len(chosen) <= (table["k"] == value).sum() and (chosen[:, 0] == value).all()
+    assert isinstance(found.schema, Schema)
+    back = found.schema.decode(torch.zeros(len(chosen), 1), column.expand(chosen))["k"]
+    assert (abs(back - value) < 20).all()  # six digits

@@ -148,8 +148,8 @@ class Context:
             if place in named:
                 raise InputError(f"--where {word}: {shown(self.columns[place].name)} is given twice")
             named.add(place)
-            u = self._read(self.columns[place], word)
-            same = rows[:, place] == u
+            u, alone = self._read(self.columns[place], word), Context((self.columns[place],))
+            same = rows[:, place] == alone.collapse(alone.expand(u.view(1, 1)))[0, 0]  # a large count as c keeps it
             rows = rows[same] if bool(same.any()) else rows
             rows = torch.cat([rows[:, :place], u.expand(len(rows), 1), rows[:, place + 1 :]], 1)
         return rows
