@@ -365,3 +365,91 @@ def test_where_needs_a_model_that_is_conditioned(tmp_path: Path, capsys: pytest.
     for folder in (run.path, tmp_path / "run"):
         assert vaekit("sample", folder, "--where", "a=1") == 2
         assert "not conditioned on" in capsys.readouterr().err
+
+
+# ---- what a given column is
+
+
+def classes(n: int) -> tuple[Any, Any]:
+    """Arrays of images of n classes, two of each, and what is beside them."""
+    return np.random.default_rng(0).random((2 * n, 4, 4)).astype(np.float32), np.arange(2 * n) % n
+
+
+def test_labels_of_images_are_categories_however_many(tmp_path: Path) -> None:
+    x, y = classes(60)
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    found = inspect(tmp_path / "d.npz", condition="label")  # one name is one name
+    (column,) = found.schema.context.columns  # type: ignore[union-attr]
+    assert column.kind == "categorical" and found.data.train.c is not None and found.data.train.c.shape[1] == 60
+    assert bool((found.data.train.c.sum(1) == 1).all())
+    np.savez(tmp_path / "one.npz", x=x, y=0 * y)
+    with pytest.raises(InputError, match='"label" is the same in every row'):
+        inspect(tmp_path / "one.npz", condition=("label",))
+
+
+def test_whole_numbers_that_are_given_are_names_by_one_rule() -> None:
+    anndata = pytest.importorskip("anndata")
+    r = np.random.default_rng(0)
+    n = 300
+    beside = pd.DataFrame({"cls": r.integers(0, 10, n), "many": r.integers(0, 200, n), "label": r.integers(0, 200, n), "same": 3})
+    beside.index = beside.index.astype(str)
+    cells = anndata.AnnData(sparse.csr_matrix(r.poisson(3, (n, 4)).astype(np.float32)), obs=beside)
+    table = beside.assign(x=r.normal(size=n))
+    for found in (inspect(cells, condition=("cls", "many", "label")), inspect(table, condition=("cls", "many", "label"))):
+        columns = {column.name: column for column in found.schema.context.columns}  # type: ignore[union-attr]
+        assert columns["cls"].kind == "categorical" and columns["cls"].size == 10
+        assert columns["many"].size == 0 and columns["label"].size == 0  # a column of obs with that name is no label of images
+        assert found.data.train.c is not None and found.data.train.c.shape[1] == 12
+    asked = inspect(table, condition=("cls",), overrides={"cls": "count"})
+    assert asked.data.train.c is not None and asked.data.train.c.shape[1] == 1
+    for source in (cells, table):
+        with pytest.raises(InputError, match='"same" is the same in every row'):
+            inspect(source, condition=("same",))
+
+
+def test_one_name_is_not_its_letters(tmp_path: Path) -> None:
+    table = process(60, 5)
+    schema = Schema.infer(table, condition="class", drop="dose")
+    assert schema.condition == ("class",) and "dose" not in [column.name for column in schema.columns]
+    table.to_csv(tmp_path / "t.csv", index=False)
+    recipe = own.table(str(tmp_path / "t.csv"), hidden=4, condition="class", drop="dose", kind="u=heavy-tailed")  # type: ignore[arg-type]
+    assert recipe.known is not None and isinstance(recipe.known.schema, Schema)
+    assert recipe.known.schema.condition == ("class",) and recipe.known.schema.columns[0].kind == "heavy-tailed"
+
+
+def test_where_takes_levels_that_gaps_made_floats_and_dates_of_the_zone() -> None:
+    n = 90
+    stars = np.where(np.arange(n) % 9 == 0, np.nan, np.arange(n) % 3 + 1.0)
+    day = pd.Series(pd.Timestamp("2020-03-01") + pd.to_timedelta(np.arange(n) % 40, unit="D")).dt.tz_localize("Europe/Berlin")
+    table = pd.DataFrame({"stars": stars, "day": day, "x": np.random.default_rng(0).normal(size=n)})
+    schema = Schema.infer(table, condition=("stars", "day"), overrides={"stars": "ordinal"})
+    context = schema.context
+    assert context is not None
+    rows = context.numbers([table["stars"], table["day"]])
+    for word in ("stars=3", "stars=3.0"):
+        assert (context.chosen(rows, [word])[:, 0] == 2).all() and len(context.chosen(rows, [word])) < n
+    with pytest.raises(InputError, match=r"one of 1\.0, 2\.0, 3\.0"):
+        context.chosen(rows, ["stars=4"])
+    for word in ("day=2020-03-05", "day=2020-03-05T00:00+01:00", "day=2020-03-04T23:00Z"):
+        chosen = context.chosen(rows, [word])
+        assert set(schema.decode(torch.zeros(len(chosen), 1), context.expand(chosen))["day"]) == {
+            pd.Timestamp("2020-03-05", tz="Europe/Berlin")
+        }
+        assert len(chosen) == (table["day"] == pd.Timestamp("2020-03-05", tz="Europe/Berlin")).sum()  # those rows, and no value put in
+    for word in ("day=", "day=soon"):
+        with pytest.raises(InputError, match="--where day="):
+            context.chosen(rows, [word])
+
+
+def test_rows_that_have_a_large_count_are_found_by_it() -> None:
+    r = np.random.default_rng(0)
+    table = pd.DataFrame({"k": 16_000_000 + 1000 * r.integers(0, 60, 500) + 7, "x": r.normal(size=500)})
+    found = inspect(table, condition=("k",), overrides={"k": "count"})
+    known, column = Known.of(found), found.schema.context
+    assert column is not None and column.width == 1
+    value = int(table["k"].mode()[0])
+    chosen = column.chosen(torch.tensor(known.given), [f"k={value}"])
+    assert 0 < len(chosen) <= (table["k"] == value).sum() and (chosen[:, 0] == value).all()
+    assert isinstance(found.schema, Schema)
+    back = found.schema.decode(torch.zeros(len(chosen), 1), column.expand(chosen))["k"]
+    assert (abs(back - value) < 20).all()  # six digits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,148 @@ def test_only_tables_are_filled_and_images_are_scored(tmp_path: Path) -> None:
     assert len(scoring.score(tmp_path / "run", tmp_path / "x.npy", tmp_path / "s.csv").log_px) == 60
     with pytest.raises(InputError, match="explained of vectors"):
         scoring.score(tmp_path / "run", tmp_path / "x.npy", tmp_path / "s.csv", explain=True)
+
+
+def given_city() -> Any:
+    r = np.random.default_rng(3)
+    city = np.array(["Bonn", "Ulm", None], dtype=object)[r.integers(0, 3, 120)]
+    return pd.DataFrame({"city": city, "u": r.normal(size=120), "v": r.normal(size=120), "k": r.integers(0, 9, 120) + 0.5})
+
+
+def test_holes_are_filled_given_other_columns_which_stay_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = given_city()
+    table.to_csv(tmp_path / "t.csv", index=False)
+    words = ["--condition", "city", "--epochs", 1, "--hidden", 4, "--out", tmp_path / "run"]
+    assert vaekit("train", tmp_path / "t.csv", *words) == 0
+    table.loc[2:7, "u"] = np.nan
+    table.to_csv(tmp_path / "holes.csv", index=False)
+    capsys.readouterr()
+    assert vaekit("impute", tmp_path / "run", tmp_path / "holes.csv", tmp_path / "f.csv", "--draws", 1, "--coverage", 0.9) == 0
+    left = int(table["city"].isna().sum())
+    assert (
+        f"6 missing values in 120 rows filled; {left} of columns that the model is conditioned on stay missing" in capsys.readouterr().out
+    )
+    for name in ("f.csv", "f-1.csv"):
+        full = pd.read_csv(tmp_path / name, dtype={"city": object}, float_precision="round_trip")
+        assert full["u"].notna().all() and full["city"].isna().tolist() == table["city"].isna().tolist()
+        assert (full["v"] == table["v"]).all() and (full["city"].dropna() == table["city"].dropna()).all()
+    assert set(pd.read_csv(tmp_path / "f-intervals.csv")["column"]) == {"u"}
+
+
+def test_whole_numbers_with_gaps_are_filled_with_broken_ones_where_training_had_such(tmp_path: Path) -> None:
+    table = given_city().drop(columns="city")
+    table.to_parquet(tmp_path / "t.parquet")
+    assert vaekit("train", tmp_path / "t.parquet", "--kind", "k=continuous", "--epochs", 1, "--hidden", 4, "--out", tmp_path / "run") == 0
+    table["k"] = pd.array([None, 3, *[5] * 118], dtype="Int64")
+    table.to_parquet(tmp_path / "holes.parquet")
+    assert vaekit("impute", tmp_path / "run", tmp_path / "holes.parquet", tmp_path / "f.parquet") == 0
+    full = pd.read_parquet(tmp_path / "f.parquet")["k"]
+    assert full.dtype == np.float64 and full[1:].tolist() == [3, *[5] * 118] and full[0] % 1 != 0
+
+
+def test_endings_in_capitals_are_the_same_files(folder: Path, tmp_path: Path) -> None:
+    for name in ("s.NPY", "s.PARQUET", "s.CSV"):
+        scoring.score(folder / "run", None, tmp_path / name, split="test", samples=2)
+    assert np.load(tmp_path / "s.NPY").shape == (40,) and len(pd.read_parquet(tmp_path / "s.PARQUET")) == 40
+    with pytest.raises(InputError, match="would hold one number a row"):
+        scoring.score(folder / "run", None, tmp_path / "e.NPY", split="test", explain=True)
+    assert vaekit("sample", folder / "run", "--n", 3, "--out", tmp_path / "x.NPY") == 0
+    assert np.load(tmp_path / "x.NPY").shape == (3, 3)
+
+
+def refused_at_once(run: Path, source: Path, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal before any row is scored."""
+
+    def work(*_: object) -> None:
+        raise AssertionError("rows were scored")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=said) as error:
+        patch.setattr(scoring, "_scored", work)
+        scoring.score(run, source, run.parent / "s.csv", explain=True)
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_explained_is_refused_before_the_work(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((40, 4, 4)))
+    assert vaekit("train", tmp_path / "x.npy", "--epochs", 1, "--hidden", 8, "--out", tmp_path / "images") == 0
+    refused_at_once(tmp_path / "images", tmp_path / "x.npy", "explained of vectors", monkeypatch)
+    given_city().drop(columns="city").mask(np.random.default_rng(0).random((120, 3)) < 0.2).to_csv(tmp_path / "t.csv", index=False)
+    words = ["--missing", "self-masking", "--epochs", 1, "--hidden", 4, "--kind", "k=continuous", "--out", tmp_path / "mask"]
+    assert vaekit("train", tmp_path / "t.csv", *words) == 0
+    refused_at_once(tmp_path / "mask", tmp_path / "t.csv", "model of the mask", monkeypatch)
+    monkeypatch.setattr(scoring, "EXPLAINED", 2)
+    with pytest.warns(UserWarning, match="left out"):
+        refused_at_once(folder / "run", folder / "x.csv", "3 columns are to be explained, by 256 samples each", monkeypatch)
+
+
+def test_explained_counts_have_the_names_of_their_genes(tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    genes = pd.DataFrame(index=["ACTB", "CD4", "NKG7"])
+    x = np.random.default_rng(0).poisson(4.0, (60, 3)).astype(np.float32)
+    anndata.AnnData(x, var=genes).write_h5ad(tmp_path / "c.h5ad")
+    words = ["--epochs", 1, "--hidden", 4, "--latent", 1, "--out", tmp_path / "run"]
+    assert vaekit("train", tmp_path / "c.h5ad", *words) == 0
+    scoring.score(tmp_path / "run", None, tmp_path / "s.csv", split="test", samples=4, explain=True)
+    assert list(pd.read_csv(tmp_path / "s.csv")) == ["row", "log_px", *(f"log_px of {name}" for name in genes.index)]
+
+
+TEXT_TABLE = """ u ;"k";note;ok;day;city
+1,50;3;NA;true;2020-03-05;Köln
+;7;1.50;true;2020-03-06;Bonn
+"-0,250";;"a;b";;2020-03-07; Ulm
+2,5;4;007;FALSE;;NA
+"""
+
+
+@pytest.mark.parametrize(("encoding", "line_end"), [("cp1252", "\r\n"), ("utf-8-sig", "\n"), ("utf-16", "\n")])
+def test_fields_of_a_text_file_that_are_no_holes_stay_as_they_are_written(encoding: str, line_end: str, tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    drawn = zip(r.normal(size=90), r.integers(0, 2000, 90), r.integers(1, 29, 90), ["Köln", "Bonn", "Ulm"] * 30, strict=True)
+    more = [f"{v:.3f};{k};-;{'TRUE' if v > 0 else 'FALSE'};2021-01-{d:02};{c}".replace(".", ",") for v, k, d, c in drawn]
+    text = (TEXT_TABLE + "\n".join(more) + "\n").replace("\n", line_end)
+    source, out = tmp_path / "t.csv", tmp_path / "f.csv"
+    source.write_bytes(text.encode(encoding))
+    assert vaekit("train", source, "--drop", "note", "--epochs", 1, "--hidden", 4, "--out", tmp_path / "run") == 0
+    assert vaekit("impute", tmp_path / "run", source, out) == 0
+    made = out.read_bytes().decode(encoding)
+    assert out.read_bytes()[:2] == source.read_bytes()[:2] and made.count("\r\n") == text.count("\r\n") and made.count("\n") == 95
+    before, after = ([line.split(";") for line in one.replace('"a;b"', "a,b").replace('"', "").splitlines()] for one in (text, made))
+    holes = {(2, 0), (3, 1), (3, 3), (4, 4), (4, 5)}
+    for n, (old, new) in enumerate(zip(before, after, strict=True)):
+        for d, (one, other) in enumerate(zip(old, new, strict=True)):
+            assert (one == other) != ((n, d) in holes), (n, d, one, other)
+    full = read_table(out)
+    assert not full.drop(columns="note").isna().any().any() and full["u"].dtype == np.float64 and full["k"].dtype == np.int64
+    assert "," in after[2][0] and len(after[4][4]) == 10 and after[4][5] in ("Köln", "Bonn", "Ulm")
+    old, new = read_table(source), full
+    for name in ("u", "k", "day", "city", "note"):
+        seen = old[name].notna()
+        assert (old[name][seen] == new[name][seen]).all()
+
+
+def test_filled_fields_are_written_as_their_column_is() -> None:
+    """What no file of its own shows: columns without another value, times in a column of days, tables of several endings."""
+    from vaekit.data.tables.fields_back import _written
+
+    stamp = pd.Timestamp
+    assert _written([stamp("2020-03-05")], ["2020-03-06"], False) == _written([stamp("2020-03-05")], [], False) == ["2020-03-05"]
+    assert _written([stamp("2020-03-05 12:00")], ["2020-03-06"], False) == ["2020-03-05T12:00:00"]
+    assert _written([stamp("2020-03-05", tz="UTC")], [], False) == ["2020-03-05T00:00:00+00:00"]
+    assert _written([True, False], ["true"], False) == ["true", "False"]
+    assert _written([1e-7, 2.0, 1234.5], ["1"], True) == ["0,0000001", "2", "1234,5"]
+    assert _written([3, "a"], [], True) == ["3", "a"]
+
+
+def test_a_file_without_a_header_packed_with_tabs_is_filled_in_its_own_way(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    rows = [[f"{v:.2f}" for v in row] for row in r.normal(size=(80, 2))]
+    np.savetxt(tmp_path / "t.tsv", r.normal(size=(80, 2)), delimiter="\t")
+    rows[3][1] = rows[5][0] = "?"
+    with gzip.open(tmp_path / "holes.tsv.gz", "wt") as file:
+        file.write("\n".join("\t".join(row) for row in rows))
+    assert vaekit("train", tmp_path / "t.tsv", "--epochs", 1, "--hidden", 4, "--out", tmp_path / "run") == 0
+    assert vaekit("impute", tmp_path / "run", tmp_path / "holes.tsv.gz", tmp_path / "f.csv") == 0
+    made = [line.split("\t") for line in (tmp_path / "f.csv").read_text().splitlines()]
+    assert len(made) == 80
+    assert [(n, d) for n in range(80) for d in range(2) if made[n][d] != rows[n][d]] == [(3, 1), (5, 0)]
+    assert not read_table(tmp_path / "f.csv").isna().any().any()

@@ -61,6 +61,7 @@ def impute_command(
     from vaekit import filling
 
     done = filling.impute(run, source, out, draws=draws, coverage=coverage, samples=samples, seed=seed, device=device, trust=trust)
-    print(f"{done.cells} missing values in {done.rows} rows filled")
+    left = f"; {done.left} of columns that the model is conditioned on stay missing" if done.left else ""
+    print(f"{done.cells} missing values in {done.rows} rows filled{left}")
     for path in done.paths:
         print(path)

@@ -66,7 +66,7 @@ def save(
     if target.suffix.lower() in TABLES and known is not None and isinstance(known.schema, Schema):
         save_table(x.flatten(0, 1) if rows else x, known.schema, target, c)
         return
-    if target.suffix == ".npy":
+    if target.suffix.lower() == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, x.numpy(), allow_pickle=False)
         _prepare(target)

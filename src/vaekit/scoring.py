@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 
 from vaekit.apps.anomaly import Conformal
-from vaekit.apps.weighted import explained, log_evidence
+from vaekit.apps.weighted import check_explained, explained, log_evidence
 from vaekit.conditional import Conditional
 from vaekit.data.core import Split
 from vaekit.data.tables import Counts, Schema, rows_of, sized
@@ -48,6 +48,8 @@ __all__ = ["Scores", "given", "score", "whole"]
 Array = npt.NDArray[np.float64]
 AT_ONCE = 1024
 """Rows that are read together."""
+EXPLAINED = 4000
+"""Columns, at most, that are explained: each takes two more passes over the rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +119,13 @@ def score(
         trust: execute the recipe file that the run folder holds.
 
     Raises:
-        InputError: as `load`; both or neither of data and a split; data that do not fit; too few test rows for this alpha; rows of images
-            or of several levels of latents to be explained.
+        InputError: as `load`; both or neither of data and a split; data that do not fit; too few test rows for this alpha; to be explained
+            are rows of images, of more than 4000 columns, of several levels of latents, or of a model of the mask.
     """
     target = place(Path(out), *TABLES, ".npy")
     if (source is None) == (split is None):
         raise InputError("say what to score: a file or folder like the run's own data, or a split of them with --split test")
-    if target.suffix == ".npy" and (explain or alpha is not None):
+    if target.suffix.lower() == ".npy" and (explain or alpha is not None):
         raise InputError(f"{target} would hold one number a row: write alarms and explanations to a .csv or .parquet file")
     run, recipe = load(run, trust=trust, device=device)
     if not recipe.objective.trains_q:
@@ -131,6 +133,8 @@ def score(
     model, rows = recipe.model, recipe.data().split(split) if split is not None else given(run, recipe, Path(source or ""))
     if alpha is not None and split == "test":
         raise InputError("alarms are by the run's test rows, and cannot judge these: score other data")
+    if explain:
+        _check_explained(model, rows, samples, seed)
     judge = None if alpha is None else Conformal(-_scored(model, recipe.data().split("test"), samples, seed)[1])
     if judge is not None and alpha is not None:
         judge.alarms([0.0], alpha)  # what can never alarm is refused before the work
@@ -163,6 +167,19 @@ def _columns(model: LatentModel) -> Columns | None:
     return heads[0] if heads else None
 
 
+def _check_explained(model: LatentModel, rows: Split, samples: int, seed: int) -> None:
+    """What cannot be explained is refused before the work."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first = whole(model, rows.head(1))
+    check_explained(model, first)
+    if first.x.shape[1] > EXPLAINED:
+        raise InputError(
+            f"{first.x.shape[1]} columns are to be explained, by {2 * samples} samples each, and at most {EXPLAINED} are: leave out "
+            "--explain, or train on fewer columns"
+        )
+
+
 def _explained(model: LatentModel, rows: Split, samples: int, seed: int) -> Array:
     batch = whole(model, rows)
     parts = explained(model, batch, samples, seed).parts.double()
@@ -179,11 +196,13 @@ def _names(recipe: Recipe, count: int) -> list[str]:
     """Of the columns that are explained."""
     if recipe.known is not None and isinstance(recipe.known.schema, Schema):
         return [str(column.name) for column in recipe.known.schema.modelled][:count]
+    if recipe.known is not None and isinstance(recipe.known.schema, Counts) and recipe.known.schema.names:
+        return list(recipe.known.schema.names)[:count]
     return [f"x{d}" for d in range(count)]
 
 
 def _write_scores(found: Scores, names: Sequence[str]) -> None:
-    if found.path.suffix == ".npy":
+    if found.path.suffix.lower() == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, found.log_px, allow_pickle=False)
         write_bytes(found.path, buffer.getvalue())
@@ -191,7 +210,7 @@ def _write_scores(found: Scores, names: Sequence[str]) -> None:
     columns: dict[str, npt.NDArray[Any]] = {"row": np.arange(len(found.log_px)), "log_px": found.log_px}
     columns |= {} if found.p_values is None or found.alarms is None else {"p_value": found.p_values, "alarm": found.alarms}
     columns |= {} if found.parts is None else {f"log_px of {name}": found.parts[:, d] for d, name in enumerate(names)}
-    if found.path.suffix == ".parquet":
+    if found.path.suffix.lower() == ".parquet":
         write_frame(pandas("writing .parquet").DataFrame(columns), found.path)
         return
     text = io.StringIO(newline="")

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from vaekit import noise
 from vaekit.errors import InputError
 from vaekit.models.core import LatentModel, Trace
+from vaekit.models.missing import NotAtRandom
 from vaekit.tensors import evaluating, logmeanexp
 from vaekit.types import Batch
 
-__all__ = ["Explained", "explained", "fixed_noise", "given_rest", "log_evidence", "rows_at_once", "traces", "widest"]
+__all__ = ["Explained", "check_explained", "explained", "fixed_noise", "given_rest", "log_evidence", "rows_at_once", "traces", "widest"]
 
 CHUNK = 2_000_000
 """Numbers that the samples of the rows at hand may take in one layer: x, or a wider one."""
@@ -111,15 +112,12 @@ def explained(model: LatentModel, batch: Batch, samples: int, seed: int) -> Expl
         seed: of the noise.
 
     Raises:
-        InputError: a model of several levels, or x of another shape.
+        InputError: as `check_explained`.
     """
-    if batch.x.dim() != 2:
-        raise InputError(f"entries are explained of vectors, x [B, D], and x is {list(batch.x.shape)}")
+    check_explained(model, batch)
     log_px, each = [], []
     half = -(-samples // 2)
     for rows, t in traces(model, batch, samples, seed):
-        if len(t.levels) != 1:
-            raise InputError(f"this model has {len(t.levels)} levels of latents: single entries are explained of a flat model alone")
         part = Batch(*(None if field is None else field[rows] for field in batch))  # type: ignore[arg-type]
         seen = torch.ones_like(part.x, dtype=torch.bool) if part.mask is None else part.mask
         whole = logmeanexp(t.log_w)
@@ -128,6 +126,25 @@ def explained(model: LatentModel, batch: Batch, samples: int, seed: int) -> Expl
         each.append(torch.where(seen, rest, whole.unsqueeze(1)))
     found, rest = torch.cat(log_px), torch.cat(each)
     return Explained(found, given_rest(found, rest), rest)
+
+
+def check_explained(model: LatentModel, batch: Batch) -> None:
+    """Whether `explained` can be asked of a model and of data like these, by one row.
+
+    Raises:
+        InputError: x is no vector, the mask is modelled, or the model has several levels of latents.
+    """
+    if batch.x.dim() != 2:
+        raise InputError(f"entries are explained of vectors, x [B, D], and x is {list(batch.x.shape)}")
+    if isinstance(model, NotAtRandom):
+        raise InputError(
+            "this model has a model of the mask, by which a value that is left out is one that went missing: single entries are explained "
+            "of a model without it, as --missing at-random trains"
+        )
+    one = Batch(*(None if part is None else part[:1] for part in batch))  # type: ignore[arg-type]
+    levels = max((len(t.levels) for _, t in traces(model, one, 1, 0)), default=1)
+    if levels != 1:
+        raise InputError(f"this model has {levels} levels of latents: single entries are explained of a flat model alone")
 
 
 def given_rest(log_px: Tensor, rest: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ def look(
     known: Known | None,
     *,
     overrides: dict[Name, Kind] | None = None,
-    drop: Sequence[Name] = (),
-    condition: Sequence[Name] = (),
+    drop: Name | Sequence[Name] = (),
+    condition: Name | Sequence[Name] = (),
 ) -> tuple[Known, Callable[[], DataSet]]:
     """What is known of the data, looked at now where nothing is, and what reads them."""
     if known is None:
@@ -41,14 +41,14 @@ def schema_as(kind: type[D], schema: Description, path: str, recipe: str) -> D:
     return schema
 
 
-def overrides_of(kinds: Sequence[str]) -> dict[Name, Kind]:
+def overrides_of(kinds: str | Sequence[str]) -> dict[Name, Kind]:
     """name=kind, or name=low<middle<high, by the names.
 
     >>> overrides_of(["age=count", "size=s<m<l", "stars=1<2<3"])
     {'age': 'count', 'size': ('s', 'm', 'l'), 'stars': (1, 2, 3)}
     """
     found: dict[Name, Kind] = {}
-    for word in kinds:
+    for word in [kinds] if isinstance(kinds, str) else kinds:
         name, equals, kind = word.rpartition("=")
         if not equals or not name or not kind:
             raise InputError(f'--kind {word}: give a column and its kind, as "age=count", or its levels, as "size=small<medium<large"')

@@ -67,8 +67,7 @@ def table(
         missing: what is assumed of missing values: that whether one is missing depends on what was observed alone; on its own value, by a
             logistic function; or on all values of the row, by a network. The last two model the mask, and their nats are of it too.
     """
-    overrides, dropped = overrides_of(kind), tuple(drop)
-    known, data = look(path, known, overrides=overrides, drop=dropped, condition=tuple(condition))
+    known, data = look(path, known, overrides=overrides_of(kind), drop=drop, condition=condition)
     schema = schema_as(Schema, known.schema, path, "table")
     columns = [head_column(column, floor) for column, floor in zip(schema.modelled, known.floors, strict=True)]
     latent = min(16, max(2, len(columns))) if latent is None else latent
@@ -120,7 +119,7 @@ def images(
         patience: stop so many epochs after the best; by default a tenth of the epochs, at least 10.
         condition: "label", the class of each image (its folder, or y of an .npz file), as p(x | z, c) and q(z | x, c).
     """
-    known, data = look(path, known, condition=tuple(condition))
+    known, data = look(path, known, condition=condition)
     pixels = schema_as(Pixels, known.schema, path, "images")
     if likelihood not in ("auto", pixels.likelihood):
         pixels = pixels_as(pixels, likelihood)
@@ -179,7 +178,7 @@ def counts(
         patience: stop so many epochs after the best; by default a tenth of the epochs, at least 10.
         condition: columns of obs of an .h5ad file that are given besides the total, such as the batch; may come again.
     """
-    known, read = look(path, known, condition=tuple(condition))
+    known, read = look(path, known, condition=condition)
     schema = schema_as(Counts, known.schema, path, "counts")
     if likelihood not in ("auto", schema.likelihood):
         schema = replace(schema, likelihood=likelihood, because=f"chosen by the user; {schema.because}")

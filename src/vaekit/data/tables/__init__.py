@@ -17,6 +17,7 @@ from vaekit.data.tables.columns import Column, Constant
 from vaekit.data.tables.context import Context
 from vaekit.data.tables.counts import Counts
 from vaekit.data.tables.dates import Date
+from vaekit.data.tables.fields_back import Fields, fields_of
 from vaekit.data.tables.found import Description, Found, described, frame_of, inspect, rows_of, what
 from vaekit.data.tables.infer import Kind
 from vaekit.data.tables.kinds import KINDS
@@ -30,6 +31,8 @@ __all__ = [
     "inspect",
     "Found",
     "described",
+    "Fields",
+    "fields_of",
     "frame_of",
     "rows_of",
     "what",

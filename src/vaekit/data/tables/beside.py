@@ -9,18 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from vaekit.data.tables.cells import Cells, Name, cells_of
+from vaekit.data.tables.cells import Name, cells_of
 from vaekit.data.tables.columns import Column
 from vaekit.data.tables.context import Context
-from vaekit.data.tables.infer import column_of
+from vaekit.data.tables.infer import Kind, given_of
 from vaekit.errors import InputError, nearest
 
 __all__ = ["LABEL", "beside_of", "columns_beside", "context_beside"]
 
 LABEL = "label"
 """The name of what the classes of images are."""
-BATCHES = 50
-"""Different whole numbers of a column of ``obs``, up to which they are names of batches rather than numbers."""
 
 
 def beside_of(label: npt.NDArray[np.int64] | None, names: tuple[str, ...] | None, obs: Any) -> dict[Name, Any]:
@@ -31,8 +29,8 @@ def beside_of(label: npt.NDArray[np.int64] | None, names: tuple[str, ...] | None
     return found
 
 
-def columns_beside(beside: Mapping[Name, Any], asked: Sequence[Name], why: str) -> tuple[Column, ...]:
-    """The columns that are to be conditioned on, once each; whole numbers of a few values are categories.
+def columns_beside(beside: Mapping[Name, Any], asked: Sequence[Name], why: str, *, kind: Kind | None = None) -> tuple[Column, ...]:
+    """The columns that are to be conditioned on, once each; whole numbers of a few values are categories, labels (of ``kind``) always.
 
     Raises:
         InputError: one that is not there (``why`` says where such columns come from), or cannot be conditioned on.
@@ -43,7 +41,8 @@ def columns_beside(beside: Mapping[Name, Any], asked: Sequence[Name], why: str) 
             held = nearest(str(name), map(str, beside)) if beside else why
             raise InputError(f'there is no "{name}" to condition on; {held}')
         cells = cells_of(beside[name], name)
-        found.append(column_of(name, cells, "categorical" if _names(cells) else None))
+        two = cells.sort == "texts" and len(set(cells.present.tolist())) == 2  # categories already, by one number
+        found.append(given_of(name, cells, None if two else kind))
     if found:
         Context(tuple(found))
     return tuple(found)
@@ -61,9 +60,3 @@ def context_beside(context: Context | None, beside: Mapping[Name, Any], why: str
     if gone is not None:
         raise InputError(f'the model is conditioned on "{gone}", and these data have none; {why}')
     return context.expand(context.numbers([beside[column.name] for column in context.columns]))
-
-
-def _names(cells: Cells) -> bool:
-    """Whether numbers are names of a few classes."""
-    present = cells.present
-    return bool(present.dtype.kind in "iu" and len(present) and not cells.categories and len(np.unique(present)) <= BATCHES)

@@ -7,6 +7,7 @@ broken **numbers**, **truths**, **texts**, and **dates** (datetime64, in UTC).
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from vaekit.data.tables.needs import is_series, pandas
 from vaekit.errors import InputError
 
-__all__ = ["Cells", "Name", "Value", "cells_of", "first_row", "holed", "made", "shown", "unit_of"]
+__all__ = ["Cells", "Name", "Value", "cells_of", "first_row", "holed", "made", "several", "shown", "unit_of"]
 
 Name = str | int
 Value = str | int | float | bool
@@ -72,6 +73,15 @@ def shown(name: Name) -> str:
     ('column "age"', 'column 3')
     """
     return f'column "{name}"' if isinstance(name, str) else f"column {name}"
+
+
+def several(names: Name | Sequence[Name]) -> tuple[Name, ...]:
+    """Names of columns, or the one.
+
+    >>> several("city"), several(["city", "age"])
+    (('city',), ('city', 'age'))
+    """
+    return (names,) if isinstance(names, str | int) else tuple(names)
 
 
 def first_row(bad: npt.NDArray[np.bool_]) -> str:

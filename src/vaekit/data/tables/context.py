@@ -6,7 +6,7 @@ Column                  its numbers in c
 categorical             one for each category, 1 for its own (one-hot)
 binary                  0 or 1
 ordinal                 level / (levels - 1)
-count                   log(1 + k)
+count                   log(1 + k): above some 500,000, k comes back to six digits
 other numbers, dates    as the schema standardises them
 ======================  ==================================================================
 
@@ -18,6 +18,7 @@ is refused: filling in a value would condition on what is not known.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaekit.data.tables.cells import Cells, cells_of, first_row, shown
+from vaekit.data.tables.cells import Cells, cells_of, first_row, made, shown
 from vaekit.data.tables.codes import Binary, Categorical, Ordinal
 from vaekit.data.tables.columns import Column
 from vaekit.data.tables.dates import Date
+from vaekit.data.tables.fields import ZONE
 from vaekit.data.tables.needs import pandas
 from vaekit.data.tables.numbers import Count, limits
 from vaekit.errors import InputError
@@ -61,7 +63,7 @@ class Context:
     def __post_init__(self) -> None:
         for column in self.columns:
             who = shown(column.name)
-            if column.kind == "constant":
+            if column.kind == "constant" or (_coded(column) and column.size < 2):
                 raise InputError(f"{who} is the same in every row, and nothing depends on it: leave it out of what is conditioned on")
             if column.size > CATEGORIES:
                 raise InputError(
@@ -146,8 +148,8 @@ class Context:
             if place in named:
                 raise InputError(f"--where {word}: {shown(self.columns[place].name)} is given twice")
             named.add(place)
-            u = self._read(self.columns[place], word)
-            same = rows[:, place] == u
+            u, alone = self._read(self.columns[place], word), Context((self.columns[place],))
+            same = rows[:, place] == alone.collapse(alone.expand(u.view(1, 1)))[0, 0]  # a large count as c keeps it
             rows = rows[same] if bool(same.any()) else rows
             rows = torch.cat([rows[:, :place], u.expand(len(rows), 1), rows[:, place + 1 :]], 1)
         return rows
@@ -159,13 +161,13 @@ class Context:
             known = {str(value).lower() if isinstance(value, bool) else str(value): n for n, value in enumerate(column.categories)}
             if _open(column):
                 known[""] = int(GONE)
-            key = text.lower() if isinstance(column.categories[0], bool) else text
+            key = text.lower() if isinstance(column.categories[0], bool) else _as_number(text, column) or text
             if key not in known:
                 held = ", ".join([name or "nothing (missing)" for name in known][:20]) + (", ..." if len(known) > 20 else "")
                 raise InputError(f"--where {word}: {shown(column.name)} has no such value; it is one of {held}")
             return torch.tensor(float(known[key]))
         try:
-            value: Any = np.datetime64(text) if isinstance(column, Date) else float(text)
+            value: Any = _date(text, column) if isinstance(column, Date) else float(text)
         except ValueError:
             wanted = "a date, as 2020-12-31" if isinstance(column, Date) else "a number"
             raise InputError(f"--where {word}: {shown(column.name)} takes {wanted}") from None
@@ -179,6 +181,32 @@ class Context:
             return Context((column,)).numbers([cells])[0, 0]
         except InputError as error:
             raise InputError(f"--where {word}: {error}") from error
+
+
+def _as_number(text: str, column: Column) -> str | None:
+    """How the category is written that is the same number, 3 and 3.0; None where there is none."""
+    try:
+        x = float(text)
+    except ValueError:
+        return None
+    return next((str(value) for value in column.categories if not isinstance(value, str | bool) and value == x), None)
+
+
+def _date(text: str, column: Column) -> np.datetime64:
+    """A date as it is typed, in UTC where the column has a zone; without one of its own it is of that zone.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if "," not in column.dtype:
+        return np.datetime64(text)
+    pd = pandas("reading a date")
+    stamp = pd.Timestamp(text) if re.search(ZONE, text) else pd.Timestamp(np.datetime64(text))
+    if pd.isna(stamp):
+        return np.datetime64("NaT")
+    if stamp.tzinfo is None:  # of an hour that the clocks repeat or leave out, one that there is
+        stamp = stamp.tz_localize(made(column.dtype).tz, ambiguous=True, nonexistent="shift_forward")
+    return np.datetime64(stamp.tz_convert("UTC").tz_localize(None).to_datetime64())
 
 
 def _coded(column: Column) -> bool:

@@ -21,7 +21,7 @@ from vaekit.data.tables.fields import DECIMAL, MISSING, column_from, refuse_poin
 from vaekit.data.tables.needs import needed, pandas
 from vaekit.errors import InputError
 
-__all__ = ["SIGNATURES", "contents", "read_delimited"]
+__all__ = ["SIGNATURES", "Layout", "contents", "layout_of", "read_delimited"]
 
 SEPARATORS = (",", ";", "\t", "|")
 CALLED = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -49,6 +49,18 @@ class _Row:
     def __call__(self, row: Any) -> str:
         self.text = self.text or f"row {row.number} has {row.actual_columns} fields where the first has {row.expected_columns}"
         return "error"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a text file writes its rows: its encoding, separator and line end, its header as it is (empty where there is none), and the
+    columns whose comma is the decimal one."""
+
+    encoding: str
+    separator: str
+    line_end: str
+    header: tuple[str, ...]
+    commas: frozenset[str]
 
 
 def contents(path: Path) -> bytes:
@@ -101,6 +113,30 @@ def read_delimited(
         if found[name].dtype.kind == "f":
             refuse_points(table[name], name, path, missing)
     return pd.DataFrame(found), notes
+
+
+def layout_of(path: Path) -> tuple[Any, Layout]:
+    """All fields of a text file as they are, in an Arrow table of text, and how they are written.
+
+    Raises:
+        InputError: see `vaekit.data.tables.read_table`.
+    """
+    data = contents(path)
+    text, said = _text(path, data, None)
+    encoding = "cp1252" if said else next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
+    separator = _separator(path, text)
+    names, headed = _header(path, text, separator, [])
+    table = _fields(path, text, separator, names, headed)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    header = tuple(next(row for row in rows if row)) if headed else ()
+
+    def comma(name: str) -> bool:
+        said = column_from(table[name], name, path, place=str, separator=separator, missing=MISSING)[1]
+        return any(one.endswith(DECIMAL) for one in said)
+
+    commas = frozenset(name for name in names if comma(name))
+    line_end = "\r\n" if text.lstrip("\r\n").partition("\n")[0].endswith("\r") else "\n"
+    return table, Layout(encoding, separator, line_end, header, commas)
 
 
 def _text(path: Path, data: bytes, encoding: str | None) -> tuple[str, list[str]]:

@@ -19,7 +19,7 @@ from vaekit.data.arrays import arrays, divided
 from vaekit.data.core import DataSet, Split
 from vaekit.data.sparse import SparseRows
 from vaekit.data.tables.beside import beside_of, columns_beside, context_beside
-from vaekit.data.tables.cells import Name
+from vaekit.data.tables.cells import Name, several
 from vaekit.data.tables.counts import Counts, read_h5ad, read_sparse_npz
 from vaekit.data.tables.delimited import SIGNATURES
 from vaekit.data.tables.infer import Kind
@@ -80,8 +80,8 @@ def inspect(
     source: Any,
     *,
     overrides: Mapping[Name, Kind] | None = None,
-    drop: Sequence[Name] = (),
-    condition: Sequence[Name] = (),
+    drop: Name | Sequence[Name] = (),
+    condition: Name | Sequence[Name] = (),
     valid: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
@@ -114,6 +114,7 @@ def inspect(
     x1      count  Poisson     -        whole numbers from 0 to 10, variance 0.98 times the mean
     """
     share: dict[str, Any] = {"valid": valid, "test": test, "seed": seed}
+    drop, condition = several(drop), several(condition)
     chosen = bool(overrides or drop)
     given = _given(source, bool(condition) if schema is None else schema.context is not None)
     if isinstance(source, str | Path):
@@ -132,7 +133,7 @@ def inspect(
     if isinstance(source, np.ndarray) and source.ndim in (3, 4):
         x4, turned = in_channels(source)
         if schema is None:
-            schema = replace(Pixels.infer(x4), given=columns_beside(given.beside, condition, CLASSES))
+            schema = replace(Pixels.infer(x4), given=columns_beside(given.beside, condition, CLASSES, kind="categorical"))
         pixels = _same(Pixels, schema, "these are images")
         pixels.check(x4)
         c = context_beside(pixels.context, given.beside, CLASSES)

@@ -19,10 +19,12 @@ from vaekit.data.tables.numbers import Continuous, Count, HeavyTailed, Positive,
 from vaekit.data.tables.rules import RULES, Choice, count_likelihood, figures_of
 from vaekit.errors import InputError, nearest
 
-__all__ = ["CATEGORIES", "Kind", "column_of"]
+__all__ = ["CATEGORIES", "Kind", "column_of", "given_of"]
 
 Kind = str | Sequence[Value]  # the name of a kind or of a likelihood, or the levels of an ordinal column in their order
 CATEGORIES = 1000  # at most, without being asked
+NAMES = 50
+"""Different whole numbers of a column that is conditioned on, up to which they are names, as of batches, rather than numbers."""
 LIKELIHOODS = {
     "gaussian": "continuous",
     "studentt": "heavy-tailed",
@@ -66,6 +68,21 @@ def column_of(name: Name, cells: Cells, kind: Kind | None = None) -> Column:
         column = _numbers(name, cells, values, shared)
     column.encode(cells)  # what the rules, or the user, chose holds all of them
     return _exact(column, values)
+
+
+def given_of(name: Name, cells: Cells, kind: Kind | None = None) -> Column:
+    """The column of what is conditioned on: as `column_of`, but whole numbers of few different values are categories.
+
+    Raises:
+        InputError: as `column_of`.
+    """
+    values = cells.present
+    if kind is not None or cells.categories or values.dtype.kind not in "iu" or not len(values):
+        return column_of(name, cells, kind)
+    n = len(np.unique(values))
+    if n > NAMES:
+        return column_of(name, cells)
+    return replace(column_of(name, cells, "categorical"), because=f"{n} different whole numbers, taken for names")
 
 
 def _constant(cells: Cells, values: npt.NDArray[Any], shared: dict[str, Any]) -> Constant | None:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vaekit.data.tables.cells import Name, cells_of, shown
+from vaekit.data.tables.cells import Name, cells_of, several, shown
 from vaekit.data.tables.columns import Column, Floats
 from vaekit.data.tables.context import Context
-from vaekit.data.tables.infer import Kind, column_of
+from vaekit.data.tables.infer import Kind, column_of, given_of
 from vaekit.data.tables.needs import is_frame, pandas
 from vaekit.data.tables.stored import restored, stored
 from vaekit.errors import InputError, nearest
@@ -52,7 +52,7 @@ class Schema:
 
     @staticmethod
     def infer(
-        data: Any, *, overrides: Mapping[Name, Kind] | None = None, drop: Sequence[Name] = (), condition: Sequence[Name] = ()
+        data: Any, *, overrides: Mapping[Name, Kind] | None = None, drop: Name | Sequence[Name] = (), condition: Name | Sequence[Name] = ()
     ) -> Schema:
         """The schema of a DataFrame, or of an array ``[N, D]``, whose columns are called x0, x1, ...
 
@@ -62,14 +62,15 @@ class Schema:
                 "count", "binary", "categorical", "ordinal", "date", or a likelihood ("NegativeBinomial"); for levels in an order that
                 sorting does not give them, the levels from the lowest to the highest.
             drop: names of columns to leave out.
-            condition: names of columns that are given and not modelled.
+            condition: names of columns that are given and not modelled. Whole numbers of up to 50 different values are categories there,
+                where no override says otherwise.
 
         Raises:
             InputError: no rows or columns, two columns of a name, an infinite value, several types in a column, free text or identifiers,
                 a kind that a column is not of, an unknown name; the column is named, and the row where there is one.
         """
         found = columns_in(data)
-        overrides = overrides or {}
+        overrides, drop, condition = overrides or {}, several(drop), several(condition)
         for name in (*overrides, *drop, *condition):
             if name not in found:
                 raise InputError(f"the table has no {shown(name)}; {nearest(str(name), map(str, found))}")
@@ -77,7 +78,10 @@ class Schema:
         if both is not None:
             raise InputError(f"{shown(both)} is to be dropped and to be conditioned on: choose one")
         kept = {name: values for name, values in found.items() if name not in set(drop)}
-        columns = tuple(column_of(name, cells_of(values, name), overrides.get(name)) for name, values in kept.items())
+        columns = tuple(
+            (given_of if name in condition else column_of)(name, cells_of(values, name), overrides.get(name))
+            for name, values in kept.items()
+        )
         return Schema(columns, tuple(name for name in kept if name in set(condition)))
 
     @property
