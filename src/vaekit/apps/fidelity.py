@@ -185,8 +185,8 @@ def fidelity(schema: Schema, synthetic: Tensor, real: Tensor, train: Tensor, *, 
     seen, gappy = with_gaps(columns, made, old, r)
     if len(gappy):
         notes.append(
-            f"{len(gappy)} of {len(columns)} columns are complete in the synthetic table alone, and compared with gaps drawn as in training "
-            "rows, which assumes that these depend on observed values of columns with fewer gaps"
+            f"{len(gappy)} of {len(columns)} columns are complete in the synthetic table alone, and compared with gaps drawn as in "
+            "training rows, which assumes that these depend on observed values of columns with fewer gaps"
         )
     few = min(len(made), len(held), MOST)
     area, error = told_apart(columns, _some(r, seen, few), _some(r, held, few), seed=seed)
