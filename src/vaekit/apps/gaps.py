@@ -3,9 +3,9 @@ r"""A complete table with the gaps that real rows of its values would have.
 .. math:: m \sim \prod_d p(m_d | x_{C}, m_{<d} \odot x_{<d}),
 
 over the columns in which gaps are to be, from the one with the fewest up: each by boosted trees, fitted to real rows, of the columns C that
-are left as they are and of those before it, gaps included; or by its share, where in cross-validation the trees know no better. That is right where a gap depends on columns with fewer gaps than its own, and
-where several are missing together; what a gap has to do with its own value, or with one that is missing more often, no table of its
-observed values tells.
+are left as they are and of those before it, gaps included; or by its share, where in cross-validation the trees know no better. That is
+right where a gap depends on columns with fewer gaps than its own, and where several are missing together; what a gap has to do with its own
+value, or with one that is missing more often, is not told by the observed values of a table.
 """
 
 from __future__ import annotations
