@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vaekit.apps.associations import CODED
 from vaekit.apps.columns import Array
 from vaekit.data.tables.columns import Column
 
@@ -24,7 +25,9 @@ __all__ = ["CLOSE", "Closeness", "closeness", "closest"]
 CLOSE = 0.05
 """The share of held-out rows that count as close."""
 SAME = 1e-4
-"""Of a column's spread: the difference of two numbers that are called the same, after float32 and text."""
+"""Of a column's spread, which few outliers do not change: the difference of two numbers that are called the same, after text."""
+ROUNDED = 2.0**-21
+"""Of a number itself, the same after float32."""
 PAIRS = 4_000_000
 """Distances held at a time."""
 RESAMPLES = 200
@@ -59,9 +62,9 @@ class Closeness:
 
 def closeness(columns: Sequence[Column], synthetic: Array, real: Array, train: Array, *, seed: int = 0) -> Closeness:
     """Compare distances to the closest of the rows ``train [N, D]``, encoded, NaN where missing."""
-    lacking = _lacking(columns, real, train)
-    (near, _, same), (held, _, held_same) = (closest(columns, rows, train, lacking) for rows in (synthetic, real))
     r = np.random.default_rng(seed)
+    lacking = _lacking(columns, synthetic, real, train, r)
+    (near, _, same), (held, _, held_same) = (closest(columns, rows, train, lacking) for rows in (synthetic, real))
     drawn = [(near[r.integers(len(near), size=len(near))], held[r.integers(len(held), size=len(held))]) for _ in range(RESAMPLES)]
 
     def error(statistic: Callable[[Array, Array], float]) -> float:
@@ -87,6 +90,7 @@ def closest(columns: Sequence[Column], rows: Array, train: Array, lacking: Array
     ``lacking [D]`` is the delta of a cell that one of the two lacks.
     """
     scales = [_scale(column, train[:, d]) for d, column in enumerate(columns)]
+    grains = [_grain(column, train[:, d]) for d, column in enumerate(columns)]
     near, which, same = np.empty(len(rows)), np.empty(len(rows), dtype=np.intp), np.empty(len(rows), dtype=np.bool_)
     size = max(1, PAIRS // len(train))
     for start in range(0, len(rows), size):
@@ -98,16 +102,19 @@ def closest(columns: Sequence[Column], rows: Array, train: Array, lacking: Array
             known = ~np.isnan(apart)
             total += np.where(known, apart, lacking[d])
             joint += known
-            agrees &= ~(apart > SAME)  # NaN is not above
+            agrees &= ~(apart > (grains[d] + ROUNDED * np.abs(part[:, d, None])) / scales[d])  # NaN is not above
         which[start : start + size] = total.argmin(1)
         near[start : start + size] = total.min(1) / len(columns)
         same[start : start + size] = (agrees & (2 * joint >= len(columns))).any(1)
     return near, which, same
 
 
-def _lacking(columns: Sequence[Column], real: Array, train: Array) -> Array:
+def _lacking(columns: Sequence[Column], synthetic: Array, real: Array, train: Array, r: np.random.Generator) -> Array:
     """The mean of each delta_d over held-out rows and the closest of the training rows, which are looked for with its mean over all."""
-    neighbours = train[1:], train[:-1]  # in an order that is random
+    if not any(np.isnan(rows).any() for rows in (synthetic, real, train)):
+        return np.zeros(len(columns))
+    order = r.permutation(len(train))
+    neighbours = train[order[1:]], train[order[:-1]]
 
     def means(a: Array, b: Array) -> Array:
         apart = [_apart(column, a[:, d], b[:, d], _scale(column, train[:, d])) for d, column in enumerate(columns)]
@@ -127,8 +134,19 @@ def _apart(column: Column, a: Array, b: Array, scale: float) -> Array:
 def _scale(column: Column, x: Array) -> float:
     if column.kind in ("binary", "ordinal"):
         return max(1.0, column.size - 1.0)
+    if column.kind == "categorical":
+        return 1.0
     spread = float(np.nanstd(x)) if not np.isnan(x).all() else 0.0
     return spread if spread > 0 else 1.0
+
+
+def _grain(column: Column, x: Array) -> float:
+    """The difference of numbers that are called the same: ``SAME`` of their median distance from their median, without those of 0."""
+    if column.kind in CODED:
+        return 0.0
+    known = x[~np.isnan(x)]
+    away = np.abs(known - np.median(known)) if len(known) else known
+    return SAME * float(np.median(away[away > 0])) if (away > 0).any() else 0.0
 
 
 def _close(near: Array, held: Array) -> float:

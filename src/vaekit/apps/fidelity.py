@@ -29,6 +29,7 @@ from torch import Tensor
 from vaekit.apps.associations import association, distance, measure
 from vaekit.apps.closest import CLOSE, Closeness, closeness
 from vaekit.apps.columns import Array
+from vaekit.apps.gaps import coded, with_gaps
 from vaekit.data.tables import Column, Schema
 from vaekit.errors import InputError
 
@@ -36,11 +37,11 @@ __all__ = ["ColumnDistance", "Fidelity", "PairDifference", "auroc", "fidelity", 
 
 LEAST = 20
 MOST = 2000
-"""Rows of each table, at most, that the classifier and the distances look at."""
+"""Synthetic and held-out rows, at most, that the classifier looks at, and that the closest of all training rows is looked for."""
 PAIRS = 1000
 FOLDS = 5
-LEVELS = 255
-"""Categories, at most, that the classifier takes as such; those of a column with more are numbers to it."""
+LEAF = 20
+"""Rows in a leaf of the classifier's trees, at least; a tenth of the rows of each table where these are fewer than 200."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ColumnDistance:
 
     Attributes:
         distance: from 0, alike, to 1; NaN where one of them has no value.
-        usual: the same distance between as many training rows and the held-out ones.
+        usual: the same distance between as many training rows, or all, and the held-out ones.
         missing, missing_real: shares of the cells.
     """
 
@@ -63,7 +64,7 @@ class ColumnDistance:
 
 @dataclass(frozen=True)
 class PairDifference:
-    """The association of two columns in the synthetic, the held-out and as many training rows; NaN where a column is constant there."""
+    """The association of two columns in the synthetic, the held-out and as many training rows, or all; NaN where one is constant there."""
 
     a: str
     b: str
@@ -125,7 +126,8 @@ class Fidelity:
         for c in self.columns:
             rows.append((c.name, c.kind, f"{c.distance:.3f}", f"{c.usual:.3f}", f"{c.missing:.1%}", f"{c.missing_real:.1%}"))
         rows.append(("mean", "", f"{self.distance:.3f}", f"{_mean([c.usual for c in self.columns]):.3f}", "", ""))
-        title = f"{self.rows} synthetic rows beside {self.held_out} held-out ones; under training, as many training rows beside these"
+        like = f"{min(self.rows, self.train)} training rows"
+        title = f"{self.rows} synthetic rows beside {self.held_out} held-out ones; under training, {like} beside these"
         lines = [title, *_aligned(rows)]
         if self.pairs:
             usual = _mean([pair.usual for pair in self.pairs])
@@ -149,16 +151,18 @@ class Fidelity:
 def fidelity(schema: Schema, synthetic: Tensor, real: Tensor, train: Tensor, *, seed: int = 0) -> Fidelity:
     """Compare tables of one schema, encoded (`Schema.encode`), NaN where a value is missing.
 
-    A synthetic table is complete by default, and real ones may not be. The classifier and the distances see each synthetic row with the
-    gaps of some held-out row, in columns that are complete in the synthetic table alone: they are to judge what is said, and not that
-    something is.
+    A synthetic table is complete by default, and real ones may not be. What is compared is to be what is said, and not that something is:
+    synthetic rows are looked at with gaps in columns that are complete in the synthetic table alone, drawn given their own values as gaps
+    depend on values in the training rows (`vaekit.apps.gaps`). That assumes gaps that depend on observed values, of columns with fewer
+    gaps. Where a value is missing because of what it is, a table of all values differs from one of those that were observed, however
+    good it is: give such synthetic rows their own gaps before.
 
     Args:
         schema: of all of them.
         synthetic: ``[M, D]``.
         real: ``[N, D]``, rows that the model was not trained on.
         train: ``[T, D]``, those that it was trained on.
-        seed: of which rows and pairs are looked at where there are many, of gaps, folds and resamples.
+        seed: of which rows and pairs are looked at where there are many, of gaps, folds, resamples and the order of training rows.
 
     Raises:
         InputError: tables of other widths than the schema's, or of fewer than 20 rows.
@@ -178,18 +182,20 @@ def fidelity(schema: Schema, synthetic: Tensor, real: Tensor, train: Tensor, *, 
     pairs, notes = _pairs(r, len(columns)), []
     if len(pairs) < math.comb(len(columns), 2):
         notes.append(f"{PAIRS} of {math.comb(len(columns), 2)} pairs, at random")
-    seen, whole = made, np.isnan(held).any(0) & ~np.isnan(made).any(0)
-    if whole.any():
-        seen = np.where(np.isnan(held[r.integers(len(held), size=len(made))]) & whole, np.nan, made)
-        notes.append("columns complete in the synthetic table alone have gaps, as held-out rows do, for the classifier and the distances")
+    seen, gappy = with_gaps(columns, made, old, r)
+    if len(gappy):
+        notes.append(
+            f"{len(gappy)} of {len(columns)} columns are complete in the synthetic table alone, and compared with gaps drawn as in "
+            "training rows, which assumes that these depend on observed values of columns with fewer gaps"
+        )
     few = min(len(made), len(held), MOST)
     area, error = told_apart(columns, _some(r, seen, few), _some(r, held, few), seed=seed)
     return Fidelity(
         rows=len(made),
         held_out=len(held),
         train=len(old),
-        columns=tuple(_column(column, made[:, d], held[:, d], like[:, d]) for d, column in enumerate(columns)),
-        pairs=tuple(_pair(columns, a, b, made, held, like) for a, b in pairs),
+        columns=tuple(_column(column, made[:, d], seen[:, d], held[:, d], like[:, d]) for d, column in enumerate(columns)),
+        pairs=tuple(_pair(columns, a, b, seen, held, like) for a, b in pairs),
         auroc=area,
         auroc_se=error,
         closeness=closeness(columns, _some(r, seen, MOST), _some(r, held, MOST), old, seed=seed),
@@ -204,11 +210,12 @@ def told_apart(columns: Sequence[Column], a: Array, b: Array, *, seed: int = 0) 
     error", Machine Learning 2003: the mean of their squared errors, times 1/5 + 1/4.
     """
     x, y = np.concatenate([a, b]), np.repeat([1, 0], [len(a), len(b)])
-    coded = [column.kind == "categorical" and column.size <= LEVELS for column in columns]
-    found = []
+    found, leaf = [], min(LEAF, max(2, min(len(a), len(b)) // 10))
     for fit, score in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y):
         seen = np.where(np.isnan(x[fit]).all(0), 0.0, x)  # the trees refuse a column without a value
-        trees = HistGradientBoostingClassifier(categorical_features=coded, early_stopping=False, random_state=seed)
+        trees = HistGradientBoostingClassifier(
+            min_samples_leaf=leaf, categorical_features=coded(columns), early_stopping=False, random_state=seed
+        )
         p = trees.fit(seen[fit], y[fit]).predict_proba(seen[score])[:, 1]
         found.append(auroc(p[y[score] == 1], p[y[score] == 0]))
     areas, errors = np.array(found).T
@@ -231,13 +238,13 @@ def auroc(positive: Array, negative: Array) -> tuple[float, float]:
     return float(p.mean()), math.sqrt(p.var(ddof=1) / len(p) + n.var(ddof=1) / len(n))
 
 
-def _column(column: Column, made: Array, held: Array, like: Array) -> ColumnDistance:
+def _column(column: Column, made: Array, seen: Array, held: Array, like: Array) -> ColumnDistance:
     gaps = (float(np.isnan(x).mean()) for x in (made, held))
-    return ColumnDistance(str(column.name), column.kind, distance(column, made, held), distance(column, like, held), *gaps)
+    return ColumnDistance(str(column.name), column.kind, distance(column, seen, held), distance(column, like, held), *gaps)
 
 
-def _pair(columns: Sequence[Column], a: int, b: int, made: Array, held: Array, like: Array) -> PairDifference:
-    found = (association(columns[a], columns[b], x[:, a], x[:, b]) for x in (made, held, like))
+def _pair(columns: Sequence[Column], a: int, b: int, seen: Array, held: Array, like: Array) -> PairDifference:
+    found = (association(columns[a], columns[b], x[:, a], x[:, b]) for x in (seen, held, like))
     return PairDifference(str(columns[a].name), str(columns[b].name), measure(columns[a], columns[b]), *found)
 
 
