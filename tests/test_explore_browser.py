@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from browser import Opened, browser, opened
-from vaekit import commands
+from vaekit import VAE, Conditional, commands, heads, priors
+from vaekit.apps.export.parts import build
 from vaekit.data.core import DataSet, Split
 from vaekit.dist import centre
 from vaekit.errors import InputError
@@ -85,6 +87,8 @@ def test_it_opens_from_the_disk_and_asks_for_nothing(large: tuple[Path, LatentMo
         print(f"page of {path.stat().st_size / 1e6:.1f} MB: map after {marks['vaekit:map']:.0f} ms, all after {marks['vaekit:all']:.0f} ms")
         assert found.faults == []
         assert marks["vaekit:map"] < 3000
+        assert found.page.evaluate("fetch('data:,x').then(() => 'let through', () => 'refused')") == "refused"
+        assert any("Content Security Policy" in fault for fault in found.faults)  # the policy bites, and is heard
         assert found.page.text_content("#model-state") == ""
 
 
@@ -103,9 +107,19 @@ def test_decoding_equals_torch(large: tuple[Path, LatentModel, Split], chromium:
         )
         encode = "async (x) => { const q = await explorer.encode(x); return [Array.from(q.mean), Array.from(q.std)]; }"
         codes = [found.page.evaluate(encode, x.flatten().tolist()) for x in batch.x]
+        placed = torch.tensor(found.page.evaluate("Array.from(explorer.map.z.slice(0, 60))")).view(3, 20)
+        centre_at = found.page.evaluate("explorer.map.project(Float32Array.from(explorer.about.mean))")
+        about = found.page.evaluate(
+            "({ mean: explorer.about.mean, axes: explorer.about.axes, place: [explorer.map.u[1], explorer.map.v[1]] })"
+        )
     print(f"decoded in the page, |difference| from torch at most {float((decoded - expected).abs().max()):.1e}")
     assert float((decoded - expected).abs().max()) < 1e-4
     assert float((together - expected).abs().max()) < 1e-4
+    order = torch.randperm(POINTS, generator=torch.Generator().manual_seed(0))[:3]
+    shown = model.embed(split.batch(order))
+    assert torch.allclose(placed, shown, atol=1e-3 * float(shown.abs().max()))
+    assert np.allclose(centre_at, 0, atol=1e-4)  # of principal axes
+    assert np.allclose(about["place"], (np.array(about["axes"][:2]) @ (placed[1].numpy() - about["mean"])), atol=1e-3)
     mean, std = torch.tensor(codes).unbind(1)
     assert torch.allclose(mean, q.mean, rtol=1e-4, atol=1e-4) and torch.allclose(std, q.variance.sqrt(), rtol=1e-4, atol=1e-4)
 
@@ -163,6 +177,8 @@ def test_hostile_words_are_shown_as_text(large: tuple[Path, LatentModel, Split],
         assert page.locator("img").count() == 0 and page.locator("script:not([type])").count() == 0
         page.locator("#legend input").nth(3).uncheck()
         page.wait_for_selector("text=9 of 10 labels")
+        hidden = POINTS - page.evaluate("explorer.map.visible.reduce((a, b) => a + b, 0)")
+        assert hidden == int((large[2].label == 3).sum())  # type: ignore[operator]
         assert found.faults == []
 
 
@@ -209,14 +225,14 @@ def test_an_image_is_encoded_placed_reconstructed_and_scored(small: tuple[Path, 
         found.page.click("#pad-go")
         z = torch.tensor(page.evaluate("Array.from(explorer.here.z)"))
         score = page.evaluate("(x) => explorer.score(x)", image.flatten().tolist())
+        eps = torch.tensor(page.evaluate("(n) => Array.from(explorer.noise(n))", 64 * 6)).view(64, 1, 6)
         page.wait_for_timeout(100)
         assert found.faults == []
     assert torch.allclose(z, recipe.model.embed(Batch(image))[0], atol=1e-4)
-    torch.manual_seed(0)
+    assert abs(float(eps.mean())) < 0.2 and 0.8 < float(eps.std()) < 1.2 and len(eps.unique()) == eps.numel()
     with torch.no_grad():
-        log_w = recipe.model.infer(Batch(image), 64 * 200).log_w.view(64, 200)
-        estimates = log_w.logsumexp(0) - np.log(64)
-    assert abs(score - float(estimates.mean())) < 6 * float(estimates.std())
+        (log_px,) = build("score", recipe.model, Batch(image), 64)(image, eps)
+    assert abs(score - float(log_px)) < 1e-3
     assert f"{-score:.1f} nats" in said.replace("−", "-")
 
 
@@ -270,6 +286,44 @@ def test_it_can_be_read_by_everybody(small: tuple[Path, Path], chromium: Any, sc
         report = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
         grave = [v for v in report["violations"] if v["impact"] in ("serious", "critical")]
         assert grave == [], json.dumps([[v["id"], v["help"], [n["html"] for n in v["nodes"][:3]]] for v in grave], indent=1)
+
+
+def odd(name: str) -> tuple[LatentModel, DataSet]:
+    """Models and data at the edges of what the page shows."""
+    torch.manual_seed(0)
+    g = torch.Generator().manual_seed(0)
+    if name == "colour, one dimension, no labels, another prior":
+        shape, latent = (3, 6, 5), 1
+        q, prior, label = heads.Gaussian(1), priors.GaussianMixture(1, 2), None
+    else:  # two dimensions, a posterior without one standard deviation and without a graph of its score
+        shape, latent = (1, 4, 4), 2
+        q, prior, label = heads.MixtureGaussian(2, 3), priors.StandardNormal(2), torch.arange(30) % 15
+    px = heads.GaussianShared(shape)
+    posterior = Conditional(nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), q.features)), q, event_dim=3)
+    split = Split(2 * torch.rand(30, *shape, generator=g) - 1, label=label)
+    return VAE(prior, posterior, Conditional(nn.Linear(latent, px.features), px)), DataSet("odd", train=split, test=split)
+
+
+@pytest.mark.parametrize("name", ["colour, one dimension, no labels, another prior", "two dimensions, a mixture"])
+def test_odd_models_are_shown_too(name: str, chromium: Any, tmp_path: Path) -> None:
+    model, data = odd(name)
+    path = tmp_path / "a page with spaces #1.html"
+    path.write_text(html(collect(Recipe(model, lambda: data), samples=2), title=name), encoding="utf-8")
+    with opened(chromium, path) as found:
+        page = found.page
+        page.evaluate("explorer.point([0.1, 0.2])")
+        page.click("#pad-example")
+        page.wait_for_selector("#own-status:has-text('on the map')")
+        page.click("#sample-again")
+        page.wait_for_selector("#samples .tile >> nth=23")
+        z = page.evaluate("Array.from(explorer.here.z)")
+        x = page.evaluate("async (z) => Array.from(await explorer.decode(z))", z)
+        with torch.no_grad():
+            expected = centre(model.trace(given(torch.tensor([[z]]))).px)[0, 0].flatten()
+        assert torch.allclose(torch.tensor(x), expected, atol=1e-4)
+        assert page.locator("#temperature").is_disabled() == name.startswith("colour")
+        assert ("not scored" in page.text_content("#own-status")) != name.startswith("colour")
+        assert found.faults == []
 
 
 def test_the_faults_are_heard(tmp_path: Path, chromium: Any) -> None:

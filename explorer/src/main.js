@@ -12,6 +12,7 @@ import { D, decode, encode, ready, score, times } from "./model.js";
 import { overlay } from "./overlay.js";
 import { own, ownImages } from "./own.js";
 import { addPoint, path, paths } from "./path.js";
+import { normals, random } from "./random.js";
 import { sample, samples } from "./samples.js";
 import { sliders } from "./sliders.js";
 import { $, calm, count, make, number } from "./words.js";
@@ -58,7 +59,7 @@ async function start() {
   reached("ready");
   await samples();
   // for the console, and for the tests of this page
-  globalThis.explorer = { about, decode, draws, encode, here, map, point: (place) => point(map, place), sample, score, setHere, times };
+  globalThis.explorer = { about, decode, draws, encode, here, map, noise: (n) => normals(n, random(1)), point: (place) => point(map, place), sample, score, setHere, times };
   reached("all");
 }
 

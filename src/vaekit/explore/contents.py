@@ -109,6 +109,7 @@ def collect(
         blocks["nats"] = Block.of(nats.numpy().astype("<f4"))
         about["samples"] = samples
         about["extremes"] = _extremes(model, shown, nats, blocks)
+    about["diagonal"] = _diagonal(model, shown)
     about["prior"] = _prior(model, blocks, seed)
     about |= _parts(model, shown, blocks)
     return Contents(about, blocks)
@@ -201,6 +202,13 @@ def _widths(model: LatentModel, shown: Split, found: Latents) -> Tensor | None:
                 return None
             widths.append(std.reshape(batch.size, -1)[:, active].log().mean(1).exp().cpu())
     return torch.cat(widths)
+
+
+def _diagonal(model: LatentModel, shown: Split) -> bool:
+    """Whether the standard deviations say all of how far q(z | x) reaches, so that the ellipse on the map is the posterior's own."""
+    with observing(model, 0):
+        batch = next(batches(shown.head(1), 1, device_of(model), dtype=dtype_of(model)))
+        return isinstance(model.infer(batch).levels[0].q, DiagGaussian)
 
 
 def _extremes(model: LatentModel, shown: Split, nats: Tensor, blocks: dict[str, Block]) -> dict[str, list[int]]:
