@@ -78,7 +78,10 @@ def collect(
         if value < 1:
             raise InputError(f"explore({name}={value}): at least 1 is needed")
     data = _shown(recipe)
-    require_onnx()
+    try:
+        require_onnx()
+    except InputError as error:  # which offers torch's format, that no browser runs
+        raise InputError("explore: the page runs the model as ONNX, and making that needs an extra: pip install 'vaekit[onnx]'") from error
     model, rows = recipe.model, data.split(split)
     g = torch.Generator().manual_seed(seed)
     latent = _latent_size(model, rows)
