@@ -15,6 +15,9 @@ A model with a context takes c ``[B, C]`` too, one with missing entries a mask `
 input, so that a score is a function: ``eps`` are N(0, 1) numbers and ``u`` uniform ones in [0, 1), whichever q(z | x) is drawn with.
 The estimate is what vaekit's own is for that noise; its expectation rises with K to log p(x).
 
+Of a model of the mask (`vaekit.models.NotAtRandom`) the score is of x and the mask; values that nobody saw are no codes: encoder and
+decoder leave them out, and their noise is among that of the score.
+
 ONNX needs the extra: ``pip install 'vaekit[onnx]'``. The ``.pt2`` files of ``format="torch"`` are torch's own archives and need torch
 alone; torch reads a part of them by unpickling, so open only those of people you trust.
 """
