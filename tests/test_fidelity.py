@@ -212,7 +212,7 @@ def test_one_outlier_does_not_make_all_values_the_same() -> None:
     columns = Schema.infer(pd.DataFrame(r.normal(size=(60, 2)))).modelled
     train, x = r.normal(size=(2, 200, 2))
     train[:, 1], x[:, 1] = r.integers(0, 10, (2, 200)) * (r.random((2, 200)) < 0.4)
-    train[0] = 1e8
+    train[0] = 123456789.123
     copied = np.concatenate([x, train[:50].astype(np.float32)])
     _, _, same = closest.closest(columns, copied, train, np.zeros(2))
     assert not same[:200].any() and same[200:].all()
