@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +10,10 @@ import typer
 
 from vaekit.cli_files import bar
 from vaekit.cli_training import MAX_SEED
+from vaekit.text import measured
 
 if TYPE_CHECKING:
-    from vaekit.comparing import Comparison
+    from vaekit.comparing import Comparison, Term
 
 __all__ = ["compare_command"]
 
@@ -33,7 +33,11 @@ def compare_command(
 
     from vaekit.comparing import compare
 
-    with _bars() as watch:
+    with bar("evaluating") as one:
+
+        def watch(run: str, done: int, total: int) -> None:
+            one(done, total)
+
         found = compare(runs, split=split, samples=samples, seed=seed, out=out, device=device, trust=trust, watch=watch)
     if as_json:
         print(json.dumps(found.as_dict(), allow_nan=False, default=str))
@@ -43,18 +47,11 @@ def compare_command(
         print(out)
 
 
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    with bar("evaluating") as one:
-        yield lambda run, done, total: one(done, total)
-
-
 def _text(found: Comparison, split: str) -> list[str]:
     """Settings, numbers, differences and notes."""
-    from vaekit.viz import Number
 
-    def row(terms: Sequence[object]) -> list[str]:
-        return [Number(t.value, t.error).text for t in terms]  # type: ignore[attr-defined]
+    def row(terms: Sequence[Term]) -> list[str]:
+        return [measured(t.value, t.error) for t in terms]
 
     settings = [[name, *("-" if value is None else str(value) for value in values)] for name, values in found.settings.items()]
     numbers = [[name, *row(terms)] for name, terms in found.terms.items()]

@@ -28,7 +28,7 @@ from vaekit.errors import InputError
 from vaekit.evaluate import Finding, Measure, measure
 from vaekit.evaluate.likelihood import each
 from vaekit.evaluate.passes import batches
-from vaekit.files import write_bytes
+from vaekit.files import plain, write_bytes
 from vaekit.launch import load
 from vaekit.outputs import place
 from vaekit.recipes.core import Recipe
@@ -78,7 +78,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: plain values, None for an error that one example alone cannot have."""
-        found: dict[str, Any] = _plain(asdict(self))
+        found: dict[str, Any] = plain(asdict(self))
         return found
 
 
@@ -269,11 +269,3 @@ def _page(runs: Sequence[Run], found: Comparison, split: str) -> str:
     if found.notes:
         sections.insert(0, Section("What stands out", items=[Findings([Finding("warning", note) for note in found.notes])]))
     return viz.page(" · ".join(found.runs), sections=sections, command="vaekit compare")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from vaekit.errors import InputError
 
-__all__ = ["explained", "write_bytes", "write_json"]
+__all__ = ["explained", "plain", "write_bytes", "write_json"]
 
 
 def write_bytes(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
@@ -38,6 +40,19 @@ def write_bytes(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
                 os.fsync(folder)  # makes the rename durable
             finally:
                 os.close(folder)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: lists for tuples, None for numbers that are not finite, all the way down.
+
+    >>> plain({"a": (1.5, float("nan"))})
+    {'a': [1.5, None]}
+    """
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: object) -> None:

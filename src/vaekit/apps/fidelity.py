@@ -32,6 +32,7 @@ from vaekit.apps.columns import Array
 from vaekit.apps.gaps import coded, with_gaps
 from vaekit.data.tables import Column, Schema
 from vaekit.errors import InputError
+from vaekit.files import plain
 
 __all__ = ["ColumnDistance", "Fidelity", "PairDifference", "auroc", "fidelity", "told_apart"]
 
@@ -117,8 +118,8 @@ class Fidelity:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: plain values; None for what could not be estimated."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        found: dict[str, Any] = plain(asdict(self))
+        return found
 
     def describe(self, pairs: int = 5) -> str:
         """A line a column, the pairs that differ most, and a sentence on each of the others."""
@@ -262,14 +263,6 @@ def _some(r: np.random.Generator, x: Array, n: int) -> Array:
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

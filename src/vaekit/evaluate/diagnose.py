@@ -6,7 +6,6 @@ levels; everything in a `Diagnosis` is read off that walk.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from vaekit.evaluate.latent import Latents
 from vaekit.evaluate.likelihood import Evaluation
 from vaekit.evaluate.residuals import Residuals
 from vaekit.evaluate.walk import walk
+from vaekit.files import plain
 from vaekit.models.core import LatentModel
 
 __all__ = ["Diagnosis", "Entry", "diagnose"]
@@ -109,14 +109,14 @@ class Diagnosis:
     def as_dict(self) -> dict[str, object]:
         """For JSON: plain numbers, None for one that is not finite; per dimension the KL and the variance of the posterior mean."""
         parts = {name: getattr(self, name) for name in ("aggregate", "calibration")}
-        found = {name: None if part is None else _plain(asdict(part)) for name, part in parts.items()}
+        found = {name: None if part is None else plain(asdict(part)) for name, part in parts.items()}
         found |= {name: None if part is None else part.as_dict() for name, part in (("test", self.test), ("train", self.train))}
-        found["residuals"] = None if self.residuals is None else _plain(self.residuals._asdict())
-        found["codes"] = [_plain(asdict(one)) for one in self.codes]
+        found["residuals"] = None if self.residuals is None else plain(self.residuals._asdict())
+        found["codes"] = [plain(asdict(one)) for one in self.codes]
         if self.latents is not None:
             kl = self.latents.kl
-            found["kl"] = None if kl is None else _plain(kl.tolist())
-            found |= {"variance": _plain(self.latents.variance.tolist()), "sizes": list(self.latents.sizes)}
+            found["kl"] = None if kl is None else plain(kl.tolist())
+            found |= {"variance": plain(self.latents.variance.tolist()), "sizes": list(self.latents.sizes)}
         return {"findings": [f._asdict() for f in self.findings]} | found | {"left_out": list(self.left_out)}
 
 
@@ -185,11 +185,3 @@ def diagnose(
         codes=codes,
     )
     return Diagnosis([*weights, *findings], test, other, latents, whole, residuals, calibration, codes, tuple(left_out))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

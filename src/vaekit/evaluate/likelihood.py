@@ -20,6 +20,7 @@ from vaekit.errors import InputError
 from vaekit.evaluate.latent import active, offsets
 from vaekit.evaluate.passes import device_of, observing
 from vaekit.evaluate.stream import blocks, certain, check_finite, entries, require_density, tiles, worth_compiling
+from vaekit.files import plain
 from vaekit.matmul import matching_matmul
 from vaekit.models.core import LatentModel
 from vaekit.text import measured, notebook_table
@@ -64,7 +65,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: plain numbers; None for an error that one example alone cannot have."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        return {key: plain(value) for key, value in asdict(self).items()}
 
     def _repr_html_(self) -> str:
         """For a notebook: every number with its error."""
@@ -188,9 +189,3 @@ def summary(values: Tensor, offset: Tensor, observed: int, *, samples: int, seed
         latent_dim=offset.shape[1],
         seed=seed,
     )
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
