@@ -184,6 +184,7 @@ def test_wrong_requests_say_why():
         MCEM(6, 2).double()(PPCA().model(), batch(PPCA()))
     for make, match in (
         (lambda: MCEM(0, 2), "rows=0"),
+        (lambda: MCEM(2.5, 2), r"rows=2.5\): a whole number"),
         (lambda: MCEM(5, 2, updates=0), "updates=0"),
         (lambda: MCEM(5, 2, warmup=-1), "warmup=-1"),
         (lambda: MCEM(5, 2, epsilon=0.0), "epsilon=0.0"),

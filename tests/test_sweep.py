@@ -402,6 +402,16 @@ def test_ctrl_c_says_the_line_that_goes_on(recipe: Path, monkeypatch: pytest.Mon
     assert weights(Path("stopped")) == weights(Path("whole")) != {}
 
 
+def test_a_path_with_commas_is_one_table(recipe: Path) -> None:
+    path = recipe.parent / "a,b" / "x,y.csv"
+    path.parent.mkdir()
+    path.write_text("u,v\n" + "".join(f"{n % 7 / 3},{n % 11 / 5}\n" for n in range(60)))
+    assert main(["sweep", str(path), "--latent", "1,2", "--epochs", "1", "--out", "table"]) == 0
+    arguments = [open_run(run).config.arguments for run in sorted(Path("table").glob("latent-*"))]
+    assert [one["path"] for one in arguments] == [str(path)] * 2
+    assert main(["sweep", str(path), "--path", "other.csv"]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -49,14 +49,14 @@ def train_command(
     from vaekit.recipes.flags import parse
     from vaekit.runs import open_run
 
-    recipe, function, flags = asked
-    arguments = parse(function, flags, also=_own(context))
+    recipe, function, flags, fixed = asked
+    arguments = _and_fixed(parse(function, flags, also=_own(context)), fixed)
     rank = torchrun.this_rank()
     if devices is not None and devices > 1 and rank is None:
         if resume and out is not None:
             open_run(out)  # each process alone would begin a run that is not there
         options = [word for name, value in context.params.items() for word in _flag(name, value)]
-        raise typer.Exit(torchrun.start(["train", *options, recipe, *flags], devices))
+        raise typer.Exit(torchrun.start(["train", *options, *context.args], devices))
 
     from vaekit import commands
 
@@ -111,8 +111,8 @@ def sweep_command(
     from vaekit.recipes.core import outside
     from vaekit.recipes.flags import parse_many, values
 
-    recipe, function, flags = asked
-    arguments = parse_many(function, flags, also=_own(context))
+    recipe, function, flags, fixed = asked
+    arguments = _and_fixed(parse_many(function, flags, also=_own(context)), {name: (value,) for name, value in fixed.items()})
     seeds = None if seed is None else values("seed", int, seed)
     if any(not 0 <= one <= MAX_SEED for one in seeds or ()):
         raise InputError(f"--seed {seed}: a seed is a whole number from 0 to {MAX_SEED}")
@@ -130,8 +130,23 @@ def sweep_command(
         raise NonFiniteError(f"{len(done.failed)} of {len(done.runs)} cells failed; {name}: {why}{more}")
 
 
-def _asked(context: typer.Context) -> tuple[str, RecipeFunction, list[str]] | None:
-    """The recipe, its function and the flags that are not the command's own; None where help was wanted, which is then printed."""
+class _Asked(NamedTuple):
+    recipe: str
+    function: RecipeFunction
+    flags: list[str]
+    """Those that are not the command's own."""
+    fixed: dict[str, str]
+    """Arguments that are no flags: where the data are."""
+
+
+def _and_fixed(arguments: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+    if twice := arguments.keys() & fixed.keys():
+        raise InputError(f"--{min(twice)} is given twice: the data are named without it")
+    return {**fixed, **arguments}
+
+
+def _asked(context: typer.Context) -> _Asked | None:
+    """What the words say; None where help was wanted, which is then printed."""
     wants_help = "--help" in context.args
     recipe, *flags = [word for word in context.args if word != "--help"] or ["-"]
     command = f"vaekit {context.info_name}"
@@ -143,18 +158,19 @@ def _asked(context: typer.Context) -> tuple[str, RecipeFunction, list[str]] | No
     from vaekit.recipes.core import find
     from vaekit.recipes.flags import describe
 
+    fixed: dict[str, str] = {}
     if _is_data(recipe):
         from vaekit.data.tables import what
 
         path = Path(recipe)
         if not path.exists() and not wants_help:
             raise InputError(f"there is no file or folder {recipe}")
-        recipe, flags = f"own:{what(path)}", ["--path", str(path.resolve()), *flags]
+        recipe, fixed = f"own:{what(path)}", {"path": str(path.resolve())}
     function = find(recipe)
     if wants_help:
         print(f"{command} {recipe}: {describe(function)}\n\n{context.get_help()}")
         return None
-    return recipe, function, flags
+    return _Asked(recipe, function, flags, fixed)
 
 
 DATA = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq", ".npy", ".npz", ".h5ad", ".zip")

@@ -84,8 +84,8 @@ class MCEM(Objective):
     ) -> None:
         super().__init__()
         for name, value, least in (("rows", rows, 1), ("updates", updates, 1), ("warmup", warmup, 0)):
-            if value < least:
-                raise InputError(f"MCEM({name}={value}): at least {least} is needed")
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"MCEM({name}={value}): a whole number, at least {least}, is needed")
         if not epsilon > 0:
             raise InputError(f"MCEM(epsilon={epsilon}): the step size is positive")
         if target is not None and not 0 < target < 1:
