@@ -190,7 +190,9 @@ def test_the_bound_and_the_length_follow_the_data(people: Path, tmp_path: Path) 
     frame(0.0).to_csv(tmp_path / "full.csv", index=False)
     full = own.table(str(tmp_path / "full.csv"), drop=("id",), batch_size=60)
     assert type(full.objective).__name__ == "ELBO" and full.training.epochs == 500 and full.training.patience == 50
-    assert own.table(str(people), drop=("id",), epochs=3, patience=2).training.patience == 2
+    short = own.table(str(people), drop=("id",), epochs=3, patience=2)
+    assert short.training.patience == 2 and short.training.compile is False  # compiling would take longer than it saves
+    assert own.table(str(people), drop=("id",), epochs=10_000).training.compile is None
 
 
 def test_a_resumed_run_is_the_run(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

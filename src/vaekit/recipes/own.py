@@ -30,6 +30,9 @@ __all__ = ["counts", "images", "table"]
 
 PIXELS = 32 * 32
 """Above so many pixels an image has convolutions."""
+COMPILED_FROM = 8000
+"""Steps from which a table's are compiled. A program of several kinds of columns takes as long to compile as some 5000 steps take as they
+come, and early stopping ends most runs before that."""
 
 
 def table(
@@ -85,7 +88,10 @@ def table(
     if missing != "at-random":
         model, k = NotAtRandom(model, mask_model(missing, schema, px, hidden)), MASK_K if k is None else k
     gaps = any(column.missing for column in schema.modelled)
-    return Recipe(model, data, bound_of(k, gaps), training_of(known, lr, batch_size, epochs, patience), known, known.contexts())
+    training = training_of(known, lr, batch_size, epochs, patience)
+    if training.epochs * math.ceil(known.rows[0] / batch_size) < COMPILED_FROM:
+        training = replace(training, compile=False)
+    return Recipe(model, data, bound_of(k, gaps), training, known, known.contexts())
 
 
 def images(
