@@ -131,6 +131,15 @@ def test_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
+def test_short_epochs_share_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fit(model(), data(), training=Training(300, 4))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) < 100 and lines[0].startswith("epoch 1/300") and lines[-1].startswith("epoch 300/300")
+    monkeypatch.setattr(Lines, "least", 0.0)
+    fit(model(), data(), training=Training(5, 4))
+    assert [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()] == [f"epoch {n}/5" for n in range(1, 6)]
+
+
 def test_long_epochs_get_lines_in_between(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lines, "interval", 0.0)
     fit(model(), data(), training=Training(1, 2))

@@ -14,6 +14,22 @@ from vaekit.train.logs import row_line
 __all__ = ["Bar", "Lines", "Progress", "Silent", "progress_for"]
 
 
+class Clock:
+    """Says when an interval has passed; asking costs a tenth of a microsecond."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether ``seconds`` have passed since the last `reset`."""
+        return time.monotonic() - self.last >= self.seconds
+
+    def reset(self) -> None:
+        """Start the interval again."""
+        self.last = time.monotonic()
+
+
 class Progress(abc.ABC):
     """Implementing a Progress: set ``interval``, the least seconds between two calls of ``refresh``, and write the three methods."""
 
@@ -45,22 +61,32 @@ class Silent(Progress):
 
 
 class Lines(Progress):
-    """A line an epoch, and within a long epoch one every 30 seconds."""
+    """A line an epoch, of short epochs the first, the last and about one a second, and within a long epoch one every 30 seconds."""
 
     interval = 30.0
+    least = 1.0
+    """Seconds between the lines of two epochs."""
 
     def __init__(self, epochs: int, steps: int | None) -> None:
         self.epochs = epochs
         self.steps = steps
+        self.clock = Clock(-1.0)  # the first epoch's is due
+        self.held: Mapping[str, float] | None = None
 
     def refresh(self, epoch: int, step: int, means: Mapping[str, float]) -> None:
         name = "bound" if "bound" in means else "surrogate"
         self._print(f"epoch {epoch}/{self.epochs}  step {step}/{'?' if self.steps is None else self.steps}  train/{name} {means[name]:.2f}")
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        self._print(row_line(row, self.epochs))
+        self.held = row
+        if self.clock.due():
+            self.close()
+            self.clock = Clock(self.least)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        if self.held is not None:
+            self._print(row_line(self.held, self.epochs))
+        self.held = None
 
     def _print(self, line: str) -> None:
         with suppress(OSError):  # whoever read along has gone; the run goes on, and log.txt has it all
@@ -105,19 +131,3 @@ def progress_for(*, epochs: int, steps: int | None, start: int, show: bool) -> P
     if "ipykernel" in sys.modules or sys.stderr.isatty():
         return Bar(epochs, steps, start)
     return Lines(epochs, steps)
-
-
-class Clock:
-    """Says when an interval has passed; asking costs a tenth of a microsecond."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.last = time.monotonic()
-
-    def due(self) -> bool:
-        """Whether ``seconds`` have passed since the last `reset`."""
-        return time.monotonic() - self.last >= self.seconds
-
-    def reset(self) -> None:
-        """Start the interval again."""
-        self.last = time.monotonic()
