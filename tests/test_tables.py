@@ -99,6 +99,37 @@ def test_whole_numbers_come_back_as_they_were_however_far_from_0(values: list[in
 
 @FAST
 @given(
+    st.lists(st.integers(1, 2**20), min_size=3, max_size=30, unique=True),
+    st.integers(0, 6),
+    st.sampled_from(["float64", "float32"]),
+    st.sampled_from(["continuous", "heavy-tailed", "positive"]),
+)
+def test_numbers_of_few_decimals_come_back_as_the_numbers_that_their_text_says(
+    values: list[int], places: int, dtype: str, kind: str
+) -> None:
+    """The oracle is the reading of text; what is sampled has as many decimals, and a positive number stays one."""
+    series = pd.Series([float(f"{value}e-{places}") for value in values]).astype(dtype)
+    found = column(series, kind)
+    assert found.decimals is not None and found.decimals <= places
+    if kind != "positive" or max(values) < 2**14 * min(values):  # a logarithm in float32 keeps some six digits
+        same(series, found.decode(found.encode(series)))
+    drawn = found.decode(np.linspace(-9, 9, 50))
+    least = np.float32(10.0**-found.decimals) if dtype == "float32" else 10.0**-found.decimals
+    assert kind != "positive" or drawn.min() >= least
+    text = [f"{value:.{found.decimals}f}" for value in drawn]
+    assert np.array_equal(pd.Series(text).astype("float64").astype(dtype), drawn)
+
+
+def test_numbers_of_many_decimals_are_not_rounded() -> None:
+    rng = np.random.default_rng(0)
+    for dtype in ("float64", "float32"):
+        assert column(pd.Series(rng.normal(size=30).astype(dtype)), "continuous").decimals is None
+    shares = column(pd.Series(rng.uniform(size=200).round(2)), "unit")
+    assert shares.decimals == 2 and set(shares.decode([0.123, 1.0, 0.0])) == {0.12, 1.0, 0.0}
+
+
+@FAST
+@given(
     st.lists(st.integers(0, 2**24), min_size=3, max_size=30, unique=True),
     st.sampled_from(["int64", "uint32", "float64", "Int64", "object"]),
 )
@@ -408,7 +439,7 @@ def test_a_schema_is_json_and_back() -> None:
     stored = json.loads(json.dumps(schema.to_json(), allow_nan=False))
     assert Schema.from_json(stored) == schema and tables.described(stored) == schema
     for change in (
-        {"format": 2},
+        {"format": 3},
         {"what": "songs"},
         {"columns": [{"kind": "lilac", "name": "x", "dtype": "object"}]},
         {"columns": [{"kind": "count"}]},
@@ -436,7 +467,9 @@ def test_levels_that_numpy_holds_are_stored_as_json() -> None:
         (0, {"missing": True}, "missing of column"),
         (0, {"dtype": 3}, "dtype of column"),
         (0, {"name": [1]}, "name of column"),
-        (0, {"whole": "no"}, "whole of column"),
+        (0, {"decimals": "no"}, "decimals of column"),
+        (0, {"decimals": 9}, "decimals of column"),
+        (0, {"decimals": True}, "decimals of column"),
         (3, {"categories": []}, "categories of column"),
         (4, {"categories": "abc"}, "categories of column"),
         (4, {"categories": [[1], [2]]}, "categories of column"),

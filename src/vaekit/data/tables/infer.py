@@ -15,7 +15,7 @@ from vaekit.data.tables.codes import Binary, Categorical, Ordinal
 from vaekit.data.tables.columns import Column, Constant
 from vaekit.data.tables.dates import NANOSECONDS, RESOLUTIONS, Date, resolution_of
 from vaekit.data.tables.kinds import KINDS
-from vaekit.data.tables.numbers import Continuous, Count, HeavyTailed, Positive, UnitInterval, minus
+from vaekit.data.tables.numbers import Continuous, Count, HeavyTailed, Positive, UnitInterval, decimals_of, minus
 from vaekit.data.tables.rules import RULES, Choice, count_likelihood, figures_of
 from vaekit.errors import InputError, nearest
 
@@ -178,7 +178,7 @@ def _plain(name: Name, levels: Sequence[Value]) -> tuple[Value, ...]:
 
 def _continuous(values: npt.NDArray[Any], choice: Choice, shared: dict[str, Any]) -> Column:
     loc, scale = _standard(values)
-    return Continuous(**shared, loc=loc, scale=scale, because=choice.because, whole=_whole(values))
+    return Continuous(**shared, loc=loc, scale=scale, because=choice.because, decimals=decimals_of(values))
 
 
 def _heavy(values: npt.NDArray[Any], choice: Choice, shared: dict[str, Any]) -> Column:
@@ -187,16 +187,16 @@ def _heavy(values: npt.NDArray[Any], choice: Choice, shared: dict[str, Any]) -> 
     scale = float(upper - lower) / 1.349
     if not _usable(scale):  # half of the values are the same
         scale = _standard(values)[1]
-    return HeavyTailed(**shared, loc=loc, scale=scale, because=choice.because, whole=_whole(values))
+    return HeavyTailed(**shared, loc=loc, scale=scale, because=choice.because, decimals=decimals_of(values))
 
 
 def _positive(values: npt.NDArray[Any], choice: Choice, shared: dict[str, Any]) -> Column:
     loc, scale = _standard(np.log(values.astype(np.float64)))
-    return Positive(**shared, loc=loc, scale=scale, because=choice.because, whole=_whole(values))
+    return Positive(**shared, loc=loc, scale=scale, because=choice.because, decimals=decimals_of(values))
 
 
 def _unit(values: npt.NDArray[Any], choice: Choice, shared: dict[str, Any]) -> Column:
-    return UnitInterval(**shared, because=choice.because)
+    return UnitInterval(**shared, because=choice.because, decimals=decimals_of(values))
 
 
 def _count(values: npt.NDArray[Any], choice: Choice, shared: dict[str, Any]) -> Column:
@@ -241,10 +241,6 @@ def _standard(values: npt.NDArray[Any]) -> tuple[float, float]:
     return loc, _scale(values - loc)
 
 
-def _whole(values: npt.NDArray[Any]) -> bool:
-    return values.dtype.kind == "f" and bool((values == np.rint(values)).all())
-
-
 def _scale(x: npt.NDArray[np.float64]) -> float:
     size = float(np.abs(x).max())
     scale = float((x / size).std() * size) if _usable(size) else 0.0
@@ -257,7 +253,9 @@ def _usable(scale: float) -> bool:
 
 def _exact(column: Column, values: npt.NDArray[Any]) -> Column:
     """The column, which says so where float32 does not give back the whole numbers or the times that it held."""
-    if column.kind not in ("continuous", "heavy-tailed", "positive", "date") or (values.dtype.kind not in "iuM" and not _whole(values)):
+    if column.kind not in ("continuous", "heavy-tailed", "positive", "date") or (
+        values.dtype.kind not in "iuM" and decimals_of(values) != 0
+    ):
         return column
     back = column.round_trip(values)
     if (back == values).all():

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from vaekit.data.tables.cells import Cells
 from vaekit.data.tables.columns import Column, Floats, every
 
-__all__ = ["Continuous", "Count", "HeavyTailed", "Positive", "UnitInterval", "minus", "whole"]
+__all__ = ["Continuous", "Count", "HeavyTailed", "Positive", "UnitInterval", "decimals_of", "minus", "whole"]
 
 EXACT = 2**24  # whole numbers up to here are float32 numbers
 FAR = 2.0**66  # beyond the distance of any two whole numbers of 64 bits
+MOST = 8  # places after the point that are looked for: a measured number has fewer, a computed one more
 
 
 def minus(values: npt.NDArray[Any], loc: float) -> Floats:
@@ -38,6 +39,33 @@ def whole(u: Floats, loc: float, low: int, high: int) -> npt.NDArray[Any]:
     return np.array([min(max(base + int(step), low), high) for step in steps], dtype=np.uint64 if high >= 2**63 else np.int64)
 
 
+def to_places(x: Floats, decimals: int | None) -> Floats:
+    """x rounded to so many places after the point: the very numbers that are read from text of so many; None leaves them."""
+    if decimals is None:
+        return x
+    step = 10.0**decimals
+    near = np.abs(x) < 2**52 / step  # beyond, doubles are that far apart
+    return np.where(near, np.rint(np.where(near, x, 0.0) * step) / step, x)
+
+
+def decimals_of(values: npt.NDArray[Any]) -> int | None:
+    """The fewest places after the point that hold every one of these floats, 0 to 8; None where more are needed.
+
+    >>> decimals_of(np.array([20.0, 17.25])), decimals_of(np.array([3.0])), decimals_of(np.array([1 / 3]))
+    (2, 0, None)
+    """
+    if values.dtype.kind != "f":
+        return None
+    x = values.astype(np.float64)
+    single = x.astype(np.float32)
+    short = bool((single == x).all())  # of float32, in which 0.1 is another number
+    for decimals in range(MOST + 1):
+        rounded = to_places(x, decimals)
+        if (rounded == x).all() or (short and (rounded.astype(np.float32) == single).all()):
+            return decimals
+    return None
+
+
 def limits(dtype: str) -> tuple[int, int] | None:
     """The least and the largest value of an integer dtype; None for another."""
     if dtype in ("object:whole", "object:unsigned"):
@@ -52,10 +80,10 @@ def limits(dtype: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Number(Column):
-    """A number. Decoded ones are rounded where the dtype is one of whole numbers, or all of them were ``whole``, in a dtype of floats,
-    which missing values make of whole numbers."""
+    """A number. Decoded ones are rounded where the dtype is one of whole numbers, and floats to the places after the point that all of
+    them had: 0 of whole numbers, which missing values make floats."""
 
-    whole: bool = False
+    decimals: int | None = None
 
     @final
     def _numbers(self, values: npt.NDArray[Any]) -> Floats:
@@ -71,8 +99,8 @@ class _Number(Column):
                 return whole(np.exp(self.loc + self.scale * u), 0.0, max(1, bounds[0]), bounds[1])
             if bounds is not None:
                 return whole(self.scale * u, self.loc, *bounds)
-            x = np.exp(self.loc + self.scale * u) if self.log else self.loc + self.scale * u
-            return np.rint(x).clip(1 if self.log else -np.inf) if self.whole else x
+            x = to_places(np.exp(self.loc + self.scale * u) if self.log else self.loc + self.scale * u, self.decimals)
+            return x if self.decimals is None or not self.log else x.clip(10.0**-self.decimals)
 
     @final
     def _wrong(self, cells: Cells) -> tuple[npt.NDArray[np.bool_], str]:
@@ -120,16 +148,17 @@ class Positive(_Number):
 @final
 @dataclass(frozen=True, kw_only=True)
 class UnitInterval(Column):
-    """Proportions: numbers from 0 to 1, as they are."""
+    """Proportions: numbers from 0 to 1, as they are; decoded ones are rounded as other numbers."""
 
     kind: ClassVar[str] = "unit"
     likelihood: str = "ContinuousBernoulli"
+    decimals: int | None = None
 
     def _numbers(self, values: npt.NDArray[Any]) -> Floats:
         return values.astype(np.float64)
 
     def _values(self, u: Floats) -> npt.NDArray[Any]:
-        return u.clip(0, 1)
+        return to_places(u.clip(0, 1), self.decimals)
 
     def _wrong(self, cells: Cells) -> tuple[npt.NDArray[np.bool_], str]:
         return every(cells, "numbers", "proportions") or ((cells.values < 0) | (cells.values > 1), "it is a proportion, from 0 to 1")

@@ -21,7 +21,7 @@ from vaekit.errors import InputError, nearest
 
 __all__ = ["FORMAT", "Schema", "columns_in"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

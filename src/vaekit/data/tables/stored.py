@@ -11,6 +11,7 @@ from vaekit.data.tables.cells import shown
 from vaekit.data.tables.columns import Column
 from vaekit.data.tables.dates import RESOLUTIONS
 from vaekit.data.tables.kinds import KINDS
+from vaekit.data.tables.numbers import MOST
 from vaekit.errors import InputError, nearest
 
 __all__ = ["restored", "stored"]
@@ -50,6 +51,8 @@ def _right(name: str, default: Any, value: Any) -> bool:
         return value is None or isinstance(value, str | int | float)
     if name == "resolution":
         return value in tuple(RESOLUTIONS)
+    if name == "decimals":
+        return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST)
     if name == "categories":
         return isinstance(value, tuple) and all(isinstance(one, str | int | float) for one in value)
     if isinstance(default, float):
