@@ -1,9 +1,9 @@
 """The README and the pages run: their Python blocks, their ``vaekit`` lines, and the targets of their ``make`` lines.
 
 The blocks of one page run in the order of the page, share a namespace and share one temporary working folder, so a block may read
-what a command above it wrote. What a Python block prints may stand below it in a block of the language ``output``: its lines in their order,
-or some of them, and numbers may differ by a tenth. The first commands of the README start the program, as its reader does; all others call
-it, which takes seconds less each. A line of shell that ends in ``# slow`` is not run: its recipe and flags are looked up with --help.
+what a command above it wrote. What a Python block prints may stand below it in a block of the language ``output``: its lines in order, or
+some of them, and numbers may differ by a tenth. The first commands of the README start the program, as its reader does; all others call it,
+which takes seconds less each. A line of shell that ends in ``# slow`` is not run: its recipe and flags are looked up with --help.
 """
 
 from __future__ import annotations
