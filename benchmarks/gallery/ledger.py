@@ -28,8 +28,8 @@ _INTRODUCTION = """# Ledger
 
 Every published number that the project compares with, beside its own, those that were not attempted too. Numbers of ours come from
 [records](measured.md#records), and so does the word after them: *reproduced* or *missed* where the record holds the number against its
-figure, with a tolerance; *no verdict* where the two only stand side by side, with a word where the settings differ. † marks a number for
-which no source was found: nothing is held against it.
+figure, with a tolerance (on both sides, where the aim was the same number and not a better one); *no verdict* where the two only stand side
+by side, with a word where the settings differ. † marks a number for which no source was found: nothing is held against it.
 
 """
 
@@ -63,8 +63,8 @@ def page(records: Mapping[str, Record], quote: Callable[[str, str], str], publis
         for row in section["rows"]:
             verdicts = {name: status(row["value"], name, records) for name in row.get("ours", ())}
             held |= {_parts(name) for name, verdict in verdicts.items() if verdict}
-            words = list(dict.fromkeys(verdict or SIDE for verdict in verdicts.values())) or [LEFT]
-            count["missed" if "missed" in words else words[0]] += 1
+            words = list(dict.fromkeys(_word(name, verdict, row, section, records) for name, verdict in verdicts.items())) or [LEFT]
+            count["missed" if "missed" in verdicts.values() else words[0]] += 1
             word = "; ".join(words) + (f": {row['note']}" if "note" in row else "")
             ours = "; ".join(f"{quote(*_parts(name))} `{name}`" for name in verdicts)
             body.append(f"| {row['what']} | {_number(row, section)} | {ours} | {word} |")
@@ -72,6 +72,14 @@ def page(records: Mapping[str, Record], quote: Callable[[str, str], str], publis
     counted = ", ".join(f"{count[word]} {word}" for word in ("reproduced", "missed", SIDE, LEFT))
     summary = f"{sum(count.values())} numbers: {counted}.\n\n"
     return _INTRODUCTION + summary + "\n".join([*body, *_others(records, quote, held)])
+
+
+def _word(name: str, verdict: str, row: Mapping[str, Any], section: Mapping[str, Any], records: Mapping[str, Record]) -> str:
+    if verdict != "missed":
+        return verdict or SIDE
+    record, figure = _parts(name)
+    more = records[record]["figures"][figure]["value"] > row["value"]
+    return "missed, on the better side" if more == (section["better"] == "higher") else verdict
 
 
 def _parts(name: str) -> tuple[str, str]:
