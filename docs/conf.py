@@ -57,5 +57,14 @@ def _docstring(app: object, what: str, name: str, obj: object, options: object, 
             lines[i] = _plain(line)
 
 
+# A mark that says which record a figure comes from. At the beginning of a line it would end the paragraph, as an HTML block.
+_MARK = re.compile(r"<!--\s*/?figure\b[^>]*-->")
+
+
+def _unmarked(app: object, docname: str, source: list[str]) -> None:
+    source[0] = _MARK.sub("", source[0])
+
+
 def setup(app: Any) -> None:
+    app.connect("source-read", _unmarked)
     app.connect("autodoc-process-docstring", _docstring, priority=100)

@@ -1,8 +1,9 @@
 """The README and the pages run: their Python blocks, their ``vaekit`` lines, and the targets of their ``make`` lines.
 
 The blocks of one page run in the order of the page, share a namespace and share one temporary working folder, so a block may read
-what a command above it wrote. The first ones of the README start the program, as its reader does; all others call it, which takes seconds
-less each. A line of shell that ends in ``# slow`` is not run: its recipe and flags are looked up with --help.
+what a command above it wrote. What a Python block prints may stand below it in a block of the language ``output``: its lines in order, or
+some of them, and numbers may differ by a tenth. The first commands of the README start the program, as its reader does; all others call it,
+which takes seconds less each. A line of shell that ends in ``# slow`` is not run: its recipe and flags are looked up with --help.
 """
 
 from __future__ import annotations
@@ -69,14 +70,42 @@ def commands(block: Block) -> Iterator[tuple[list[str], bool]]:
 def run_page(text: str, name: str, folder: Path) -> None:
     """Run a page in ``folder``; a fault names the page and the line."""
     namespace: dict[str, Any] = {"__name__": "__page__"}
+    printed = ""
     for block in blocks(text):
         if block.language == "python":
             code = "\n" * (block.line - 1) + block.body
-            exec(compile(code, name, "exec"), namespace)
+            with redirect_stdout(StringIO()) as out:
+                exec(compile(code, name, "exec"), namespace)
+            printed = out.getvalue()
+        elif block.language == "output":
+            lost = unprinted(block.body, printed)
+            assert not lost, f"{name}, block at line {block.line}: {lost!r} is not what was printed:\n{printed}"
         elif block.language in _SHELLS:
             for words, slow in commands(block):
                 fault = _command(words, slow=slow, folder=folder, apart=name == "README.md" and not slow and words[1] in _STARTED)
                 assert not fault, f"{name}, block at line {block.line}: {shlex.join(words)}: {fault}"
+
+
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?(?!\w)")
+
+
+def unprinted(shown: str, printed: str) -> str:
+    """The first line of ``shown`` that was not printed after the one before it, or ""; numbers to a tenth or 0.1, whole ones to 2."""
+    rest = iter(printed.splitlines())
+    for line in shown.splitlines():
+        if not any(_alike(line, other) for other in rest):
+            return line
+    return ""
+
+
+def _alike(shown: str, printed: str) -> bool:
+    if [part.split() for part in _NUMBER.split(shown)] != [part.split() for part in _NUMBER.split(printed)]:
+        return False
+    for a, b in zip(_NUMBER.findall(shown), _NUMBER.findall(printed), strict=True):
+        slack = 2 if a.isdigit() and b.isdigit() else 0.1
+        if abs(float(a) - float(b)) > max(slack, 0.1 * abs(float(a))):
+            return False
+    return True
 
 
 def _command(words: list[str], *, slow: bool, folder: Path, apart: bool) -> str:
@@ -126,6 +155,21 @@ def test_blocks_share_a_namespace_and_errors_name_the_line(tmp_path: Path) -> No
         run_page("# title\n\n```python\na = 1\na / 0\n```\n", "page.md", tmp_path)
     last = info.traceback[-1]
     assert str(last.path).endswith("page.md") and last.lineno + 1 == 5
+
+
+def test_what_a_page_shows_as_printed_was_printed(tmp_path: Path) -> None:
+    page = "```python\nprint('rate 1.52 nats')\nprint('bound', -103.4, 'active', 6)\n```\n\n```output\n{}\n```\n"
+    for good in ("rate 1.5 nats\nbound -104.0 active 7", "bound -103.4  active 6"):
+        run_page(page.format(good), "page.md", tmp_path)
+    for bad in (
+        "rate 2.5 nats",
+        "bound -103.4 active 6\nrate 1.52 nats",
+        "rate 1.52 bits",
+        "bound -120.0 active 6",
+        "bound 103.4 active 6",
+    ):
+        with pytest.raises(AssertionError, match=r"page\.md, block at line 7: .* is not what was printed"):
+            run_page(page.format(bad), "page.md", tmp_path)
 
 
 def test_only_commands_are_read_as_commands() -> None:

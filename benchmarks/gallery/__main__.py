@@ -1,4 +1,5 @@
 """Render the gallery: ``benchmarks/gallery/<name>.md`` and the records into ``docs/gallery/<name>.md``; likewise ``docs/benchmarks.md``.
+``docs/ledger.md`` is made of the records and ``benchmarks/published.toml``.
 
 A template holds no measured number. ``{{gallery/kl#forward}}`` stands for "value ± error", ``{{gallery/kl#forward:value}}`` for the value
 alone and ``{{gallery/kl#forward:.1f}}`` for the value in that format; each becomes a marked quote, which a test compares with its record.
@@ -11,9 +12,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gallery import ledger
 from benchmarks.record import Record, read
 
 HERE = Path(__file__).resolve().parent
@@ -68,16 +71,20 @@ def render(template: str, records: Mapping[str, Record]) -> str:
     """The page of a template."""
     used: dict[str, Record] = {}
 
-    def quote(place: re.Match[str]) -> str:
-        name, figure = place["record"], place["figure"]
-        if name not in records or figure not in records[name]["figures"]:
-            raise SystemExit(f"{place[0]}: there is no such figure")
-        used[name] = records[name]
-        text = number(records[name]["figures"][figure], place["format"])
-        return f"<!-- figure: {name}#{figure} -->{text}<!-- /figure -->"
+    def place(found: re.Match[str]) -> str:
+        text = quote(records, found["record"], found["figure"], found["format"])
+        used[found["record"]] = records[found["record"]]
+        return text
 
-    body = _PLACE.sub(quote, template.rstrip())
+    body = _PLACE.sub(place, template.rstrip())
     return "\n".join([body, "", "## How it was measured", "", *(_origin(name, used[name]) for name in sorted(used)), ""])
+
+
+def quote(records: Mapping[str, Record], name: str, figure: str, form: str | None = None) -> str:
+    """A figure of a record, marked as such."""
+    if name not in records or figure not in records[name]["figures"]:
+        raise SystemExit(f"{name}#{figure}: there is no such figure")
+    return f"<!-- figure: {name}#{figure} -->{number(records[name]['figures'][figure], form)}<!-- /figure -->"
 
 
 def _origin(name: str, record: Record) -> str:
@@ -107,6 +114,7 @@ def pages() -> dict[str, str]:
     speed = (HERE.parent / "benchmarks.md").read_text(encoding="utf-8")
     if all(place["record"] in records for place in _PLACE.finditer(speed)):
         found["../benchmarks.md"] = render(speed, records)
+    found["../ledger.md"] = ledger.page(records, partial(quote, records), ledger.sections())
     index = [INTRODUCTION, "```{toctree}", ":hidden:", "", *names, "```", "", *(f"- [{titles[name]}]({name}.md)" for name in names), ""]
     return found | {"index.md": "\n".join(index)}
 

@@ -77,7 +77,8 @@ def _units(test: Evaluation, latents: Latents | None) -> list[Finding]:
             Finding(
                 "warning",
                 f"All {test.latent_dim} latent dimensions are inactive (KL {sum(test.rates):.2f} nats): the decoder ignores z, the "
-                "posterior has collapsed onto the prior; warm the KL up from 0, use free bits, or a weaker decoder.",
+                "posterior has collapsed onto the prior; learn the variance of p(x | z) if it is fixed, warm the KL up from 0, use free "
+                "bits, or a weaker decoder.",
             )
         ]
     return [*(_collapsed_level(test, n) for n in collapsed), *_inactive(test, latents, collapsed)]

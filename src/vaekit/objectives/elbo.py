@@ -23,7 +23,8 @@ class ELBO(Objective):
     Args:
         k: samples per example.
         closed_form: True insists on the KL in closed form, False samples log q - log p. None takes the closed form where every level
-            has one and samples otherwise. Both are unbiased for the same quantity; the closed form has the lower variance.
+            has one and samples otherwise. Both are unbiased for the same quantity; the closed form usually varies less, but for a q near
+            p(z | x), where log w hardly varies at all.
         penalty: how the rate is weighted in the surrogate (`Beta`, `FreeBits`, `Capacity`); the reported bound is always unweighted.
 
     Raises:

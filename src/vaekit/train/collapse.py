@@ -99,8 +99,8 @@ def warn_of_collapse(history: Sequence[Row], settled: int) -> None:
         if collapsed(history, level, settled) == len(history) - 1:
             warnings.warn(
                 f"level {level} has collapsed: its rate has stayed below {NEGLIGIBLE} nats for {STEPS} steps or more (now {row[name]:.3g}, "
-                f"step {row['step']:g}), so that the decoder ignores z; a smaller weight of the KL, a warm-up of it from 0, FreeBits or a "
-                "weaker decoder usually helps",
+                f"step {row['step']:g}), so that the decoder ignores z; a variance of p(x | z) that is learned, a warm-up of the KL from "
+                "0, FreeBits or a weaker decoder usually helps",
                 stacklevel=3,
             )
         level += 1
