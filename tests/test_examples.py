@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from types import ModuleType
 from unittest.mock import patch
 
 import pytest
@@ -68,11 +68,12 @@ def commands(block: Block) -> Iterator[tuple[list[str], bool]]:
 
 def run_page(text: str, name: str, folder: Path) -> None:
     """Run a page in ``folder``; a fault names the page and the line."""
-    namespace: dict[str, Any] = {"__name__": "__page__"}
+    page = ModuleType("__page__")
+    sys.modules[page.__name__] = page  # torch.compile looks up the module of what it compiles
     for block in blocks(text):
         if block.language == "python":
             code = "\n" * (block.line - 1) + block.body
-            exec(compile(code, name, "exec"), namespace)
+            exec(compile(code, name, "exec"), vars(page))
         elif block.language in _SHELLS:
             for words, slow in commands(block):
                 fault = _command(words, slow=slow, folder=folder, apart=name == "README.md" and not slow and words[1] in _STARTED)
