@@ -102,7 +102,8 @@ class Likelihood:
         """n valid examples, ``[n, *event]`` float32, from torch's generator."""
 
         def drawn(rule: Rule, *shape: int) -> Tensor:
-            values = rule[0][rule[0].abs() < 3].float()
+            sizes = rule[0].abs()
+            values = rule[0][(sizes < 3) & ((sizes > 0.01) | (sizes == 0))].float()  # a rule in log x has most of its points next to 0
             return values[torch.randint(len(values), shape)]
 
         if self.rules:

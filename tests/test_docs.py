@@ -1,5 +1,6 @@
 """The pages without building them: every link, anchor and picture has its target; the command-line reference holds every command and flag;
-the page on components calls every test that runs over a table. `make docs` builds the pages, and a warning ends it."""
+the page on components calls every test that runs over a table. `make docs` builds all pages, and a warning ends it; here two are built, to
+open them from the disk in a browser without a network."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from types import ModuleType
 
 import pytest
 
+from browser import browser, opened
 from vaekit import cli
 from vaekit.recipes.core import names
 from vaekit.recipes.flags import flags
@@ -177,3 +180,23 @@ def test_the_words_of_a_search_lose_their_plural_alone(monkeypatch: pytest.Monke
     assert [words.stem(word) for word in ("Importance", "latents", "entropies", "classes", "class", "analysis", "KL")] == [
         "importance", "latent", "entropy", "class", "class", "analysis", "kl",
     ]  # fmt: skip
+
+
+def test_pages_open_from_the_disk_with_their_equations_and_a_search(tmp_path: Path) -> None:
+    if any(importlib.util.find_spec(name) is None for name in ("sphinx", "furo", "myst_parser", "sphinx-mathjax-offline")):
+        pytest.skip("what builds the pages is not installed: pip install -e '.[docs]'")
+    with browser() as launched:
+        two = ["-D", "include_patterns=index.md,components.md"]  # it warns of the others
+        subprocess.run([sys.executable, "-m", "sphinx", "-q", "-b", "html", *two, DOCS, tmp_path], capture_output=True, check=True)
+        with opened(launched, tmp_path / "index.html", until="mjx-container svg", beside=tmp_path, offline=True) as found:
+            box = found.page.locator("input.sidebar-search")
+            box.fill("importance")
+            box.press("Enter")
+            link = found.page.locator("#search-results a", has_text="Your own components").first
+            link.wait_for(timeout=10_000)
+            link.click()
+            found.page.wait_for_selector("mjx-container svg")
+            equations = found.page.locator(".math").count()
+            found.page.wait_for_function("n => document.querySelectorAll('mjx-container').length === n", arg=equations)
+            assert equations > 5 and found.page.locator("[data-mjx-error]").count() == 0
+            assert found.faults == []

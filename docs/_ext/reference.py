@@ -16,8 +16,6 @@ import typer
 from sphinx.errors import ExtensionError
 
 from vaekit.cli import EXITS, app
-from vaekit.recipes.core import names
-from vaekit.recipes.flags import flags
 from vaekit.text import measured
 
 __all__ = ["MEASURED", "PAGE", "command", "commands", "exits", "filled", "recipe", "setup"]
@@ -72,6 +70,9 @@ def exits() -> str:
 
 def recipe(name: str) -> str:
     """Markdown of one recipe, a section of its own: its docstring, what it was measured to reach, and its flags."""
+    from vaekit.recipes.core import names
+    from vaekit.recipes.flags import flags
+
     function = names()[name]
     text = inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")[0]
     parts = [f"(recipe-{re.sub(r'[^a-z0-9]+', '-', name)})=\n### {name}", *map(_prose, text.split("\n\n"))]
@@ -89,6 +90,8 @@ def recipe(name: str) -> str:
 
 def filled(page: str) -> str:
     """The page with each comment replaced by what it stands for."""
+    from vaekit.recipes.core import names
+
     written = COMMAND.findall(page)
     wrong = sorted({*commands()} ^ {*written}) or [name for name in commands() if written.count(name) > 1]
     if wrong:
