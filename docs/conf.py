@@ -17,7 +17,9 @@ author = "The vaekit authors"
 copyright = "2026, the vaekit authors"
 version = release = vaekit.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "reference", "words"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "fields", "reference", "words"]
+nitpicky = True  # what a page refers to by {py:obj} is there
+nitpick_ignore_regex = [("py:class", ".*")]  # these come from annotations and base classes, torch's and private ones among them
 default_role = "code"  # `single` backticks mean code in docstrings too
 exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"

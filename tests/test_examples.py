@@ -20,6 +20,7 @@ from io import StringIO
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -68,12 +69,12 @@ def commands(block: Block) -> Iterator[tuple[list[str], bool]]:
 
 def run_page(text: str, name: str, folder: Path) -> None:
     """Run a page in ``folder``; a fault names the page and the line."""
-    page = ModuleType("__page__")
-    sys.modules[page.__name__] = page  # torch.compile looks up the module of what it compiles
+    module = sys.modules["__page__"] = ModuleType("__page__")  # torch.compile looks up the module of what it compiles
+    namespace: dict[str, Any] = vars(module)
     for block in blocks(text):
         if block.language == "python":
             code = "\n" * (block.line - 1) + block.body
-            exec(compile(code, name, "exec"), vars(page))
+            exec(compile(code, name, "exec"), namespace)
         elif block.language in _SHELLS:
             for words, slow in commands(block):
                 fault = _command(words, slow=slow, folder=folder, apart=name == "README.md" and not slow and words[1] in _STARTED)
