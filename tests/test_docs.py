@@ -119,9 +119,12 @@ def test_the_page_holds_every_command_and_its_flags(reference: ModuleType) -> No
         (section,) = (one for one in sections if one.startswith(f"vaekit {name}\n"))
         parameters = reference._all()[name].params
         for parameter in parameters:
-            for word in (parameter.metavar,) if parameter.param_type_name == "argument" else (*parameter.opts, *parameter.secondary_opts):
-                assert f"`{word}`" in section, word
-            assert parameter.help, f"{name}: {parameter.name} has no help"
+            option = parameter.param_type_name == "option"
+            words = "`, `".join((*parameter.opts, *parameter.secondary_opts) if option else (parameter.metavar,))
+            (row,) = (line for line in section.splitlines() if line.startswith(f"| `{words}` |"))
+            assert parameter.help and row.endswith(f"| {reference._prose(parameter.help)} |")
+            shown = option and parameter.default is not None and parameter.default is not False
+            assert (f"| `{str(parameter.default).lower()}` |" in row) == shown
         assert parameters or name == "list"
         assert re.search(rf"^\$ vaekit {name}\b", section, re.MULTILINE), f"{name} has no example"
         assert re.search(rf"^vaekit {name}\b", section, re.MULTILINE), f"{name} has no usage"
