@@ -20,7 +20,7 @@ endif
 ASSETS := src/vaekit/explore/assets
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs explorer explorer-if-possible clean
+.PHONY: help install demo test lint docs linkcheck explorer explorer-if-possible clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ lint: $(VENV)/.installed-dev ## ruff check, ruff format --check, mypy
 docs: $(VENV)/.installed-dev ## build the pages; a warning is an error
 	"$(PY)" -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
 	@echo "pages: $(CURDIR)/docs/_build/html/index.html"
+
+linkcheck: $(VENV)/.installed-dev ## ask for every address that the pages link to (needs a network; no part of the tests)
+	"$(PY)" -m sphinx -E -q -b linkcheck docs docs/_build/linkcheck
 
 explorer: $(ASSETS)/runtime.wasm.gz ## the page of vaekit explore, by npm and esbuild
 

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import re
+import sys
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import vaekit
+
+sys.path.insert(0, str(Path(__file__).with_name("_ext")))
 
 project = "vaekit"
 author = "The vaekit authors"
 copyright = "2026, the vaekit authors"
 version = release = vaekit.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "fields", "reference", "words"]
+nitpicky = True  # what a page refers to by {py:obj} is there
+nitpick_ignore_regex = [("py:class", ".*")]  # these come from annotations and base classes, torch's and private ones among them
 default_role = "code"  # `single` backticks mean code in docstrings too
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"
 html_title = f"vaekit {release}"
+
+# The pages open from a disk without a network: MathJax is one file among theirs, with its glyphs inside it (a browser may refuse a page
+# from a disk its fonts), with every extension (which it would else look for), and without the menu, whose entries load more files.
+html_static_path = [str(files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg-full.js")]
+mathjax_path = "tex-svg-full.js"
+mathjax3_config = {"options": {"enableMenu": False}}
+html_show_search_summary = False  # its script would read the pages that it found, which a browser does not do from a disk
 
 myst_enable_extensions = ["amsmath", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3

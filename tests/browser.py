@@ -52,8 +52,15 @@ class Opened:
 
 
 @contextmanager
-def opened(browser: Any, path: Path, *, until: str = "html[data-state=all]", **options: Any) -> Iterator[Opened]:
-    """A file, opened from the disk until ``until`` is there."""
+def opened(
+    browser: Any, path: Path, *, until: str = "html[data-state=all]", beside: Path | None = None, **options: Any
+) -> Iterator[Opened]:
+    """A file, opened from the disk until ``until`` is there. It may ask for no file but itself, or for those in the folder ``beside``."""
+
+    def asked(url: str) -> None:
+        if url != path.as_uri() and (beside is None or not url.startswith(f"{beside.as_uri()}/")):
+            found.faults.append(f"request: {url}")
+
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     try:
         page = context.new_page()
@@ -61,7 +68,7 @@ def opened(browser: Any, path: Path, *, until: str = "html[data-state=all]", **o
         page.on("console", lambda message: found.faults.append(f"console {message.type}: {message.text}"))
         page.on("pageerror", lambda error: found.faults.append(f"error: {error}"))
         page.on("requestfailed", lambda request: found.faults.append(f"failed: {request.url}"))
-        page.on("request", lambda request: None if request.url == path.as_uri() else found.faults.append(f"request: {request.url}"))
+        page.on("request", lambda request: asked(request.url))
         page.goto(path.as_uri())
         page.wait_for_selector(until, state="attached", timeout=30_000)
         yield found

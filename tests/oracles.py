@@ -43,7 +43,7 @@ class Full(nn.Module):
         self.a_matrix, self.a, self.tril = a_matrix, a, torch.linalg.cholesky(cov)
 
     def forward(self, c: Tensor) -> Distribution:
-        return MultivariateNormal(c @ self.a_matrix.mT + self.a, scale_tril=self.tril)
+        return MultivariateNormal(c @ self.a_matrix.mT + self.a, scale_tril=self.tril, validate_args=False)
 
 
 def imperfect(encoder: Affine, exact: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vaekit import heads, priors
 from vaekit.conditional import Conditional, Learned
 from vaekit.nn import Layer, conv_decoder, conv_encoder, mlp, resnet_decoder, resnet_encoder
+from vaekit.objectives import ELBO, IWAE, NVIL, REINFORCE, RWS, STL, VIMCO, DReG, LeaveOneOut, Objective, RunningMean, WakeSleep
 from vaekit.types import Batch
 
 Rule = tuple[Tensor, Tensor]
@@ -101,7 +102,8 @@ class Likelihood:
         """n valid examples, ``[n, *event]`` float32, from torch's generator."""
 
         def drawn(rule: Rule, *shape: int) -> Tensor:
-            values = rule[0][rule[0].abs() < 3].float()
+            sizes = rule[0].abs()
+            values = rule[0][(sizes < 3) & ((sizes > 0.01) | (sizes == 0))].float()  # a rule in log x has most of its points next to 0
             return values[torch.randint(len(values), shape)]
 
         if self.rules:
@@ -184,7 +186,9 @@ LIKELIHOODS: dict[str, Likelihood] = {
 }
 
 
-def _posterior(make: Callable[[int], heads.Head]) -> Callable[[int, int], Conditional]:
+def by_head(make: Callable[[int], heads.Head]) -> Callable[[int, int], Conditional]:
+    """A row of `POSTERIORS`: a linear map and a head for so many latent dimensions."""
+
     def posterior(inputs: int, latent: int) -> Conditional:
         head = make(latent)
         return Conditional(nn.Linear(inputs, head.features), head)
@@ -210,18 +214,18 @@ def _iaf_head(latent: int) -> heads.Head:
 
 
 POSTERIORS: dict[str, Callable[[int, int], Conditional]] = {
-    "gaussian": _posterior(heads.Gaussian),
-    "full_gaussian": _posterior(heads.FullGaussian),
-    "mixture_gaussian": _posterior(lambda d: heads.MixtureGaussian(d, 3)),
+    "gaussian": by_head(heads.Gaussian),
+    "full_gaussian": by_head(heads.FullGaussian),
+    "mixture_gaussian": by_head(lambda d: heads.MixtureGaussian(d, 3)),
     "maf": maf,
     "iaf": iaf,
-    "planar": _posterior(lambda d: heads.Planar(d, flows=2)),
-    "radial": _posterior(lambda d: heads.Radial(d, flows=2)),
-    "householder": _posterior(lambda d: heads.Householder(d, flows=2)),
-    "orthogonal_sylvester": _posterior(lambda d: heads.OrthogonalSylvester(d, flows=2, columns=1)),
-    "householder_sylvester": _posterior(lambda d: heads.HouseholderSylvester(d, flows=2, reflections=2)),
-    "triangular_sylvester": _posterior(lambda d: heads.TriangularSylvester(d, flows=2)),
-    "iaf_head": _posterior(_iaf_head),
+    "planar": by_head(lambda d: heads.Planar(d, flows=2)),
+    "radial": by_head(lambda d: heads.Radial(d, flows=2)),
+    "householder": by_head(lambda d: heads.Householder(d, flows=2)),
+    "orthogonal_sylvester": by_head(lambda d: heads.OrthogonalSylvester(d, flows=2, columns=1)),
+    "householder_sylvester": by_head(lambda d: heads.HouseholderSylvester(d, flows=2, reflections=2)),
+    "triangular_sylvester": by_head(lambda d: heads.TriangularSylvester(d, flows=2)),
+    "iaf_head": by_head(_iaf_head),
 }
 """(inputs, latent dimensions) -> q(z | x) for x ``[B, inputs]``; every one has reparameterised samples."""
 
@@ -270,6 +274,41 @@ DISCRETE: dict[str, Discrete] = {
         lambda: priors.OneHot((2, 3)),
         lambda: torch.eye(3)[torch.cartesian_prod(torch.arange(3), torch.arange(3))],
     ),
+}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An objective, and what is known of its bound on the models of `oracles`.
+
+    Attributes:
+        make: the objective, for x of 4 numbers in float64.
+        tight: with the exact posterior the bound is log p(x) at every draw.
+        evidence: with the exact posterior the mean gradient in the model's parameters is that of log p(x).
+        elbo: the mean of the bound is the exact ELBO, and the mean gradient that of the exact ELBO.
+    """
+
+    make: Callable[[], Objective]
+    tight: bool = True
+    evidence: bool = True
+    elbo: bool = False
+
+
+OBJECTIVES: dict[str, Bound] = {
+    "elbo": Bound(ELBO, tight=False, evidence=False, elbo=True),
+    "elbo-5-samples": Bound(lambda: ELBO(5), tight=False, evidence=False, elbo=True),
+    "elbo-sampled-kl": Bound(lambda: ELBO(3, closed_form=False), elbo=True),
+    "iwae-1": Bound(lambda: IWAE(1), elbo=True),
+    "iwae-5": Bound(lambda: IWAE(5)),
+    "stl-3": Bound(lambda: STL(3)),
+    "dreg-5": Bound(lambda: DReG(5)),
+    "reinforce-3": Bound(lambda: REINFORCE(3, baseline=LeaveOneOut())),
+    "reinforce-running-mean": Bound(lambda: REINFORCE(baseline=RunningMean())),
+    "nvil-2": Bound(lambda: NVIL(nn.Linear(4, 1, dtype=torch.float64), 2)),
+    "vimco-5": Bound(lambda: VIMCO(5)),
+    "wake-sleep": Bound(WakeSleep),
+    "rws-5": Bound(lambda: RWS(5)),
+    "rws-5-both-phases": Bound(lambda: RWS(5, sleep_phi=True)),
 }
 
 

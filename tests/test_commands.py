@@ -27,7 +27,7 @@ from vaekit.data.core import DataSet, Split
 from vaekit.errors import InputError
 from vaekit.launch import resume_line
 from vaekit.recipes.core import find, names
-from vaekit.recipes.flags import complete, describe, parse
+from vaekit.recipes.flags import complete, describe, flags, parse
 from vaekit.runs import open_run
 from vaekit.train import fit
 
@@ -395,12 +395,27 @@ def test_flags() -> None:
 
         Args:
             latent: how many.
+            lr: its line is long: it goes
+                on here.
+
+        Raises:
+            InputError: never.
         """
 
     tokens = ["--latent=3", "--lr", "2", "--no-deep", "--widths", "1,2,3", "--name", "none"]
     assert parse(recipe, tokens) == {"latent": 3, "lr": 2.0, "deep": False, "widths": (1, 2, 3), "name": None}
     assert complete(recipe, {"lr": 2.0})["latent"] == 20
     assert "how many. (default 20)" in describe(recipe)
+    assert "its line is long: it goes on here. (default 0.001)" in describe(recipe) and "never" not in describe(recipe)
+    assert {flag.name: flag.takes for flag in flags(recipe)} == {
+        "--latent": "a whole number",
+        "--lr": "a number",
+        "--deep": "true or false",
+        "--widths": "whole numbers with commas between them or none",
+        "--name": "a word or none",
+        "--kind": "one of these words",
+        "--model": "a value",
+    }
     assert "(default 3,4)" in describe(recipe) and " a or b. (default a)" in describe(recipe)  # what is typed, not its Python
     assert parse(recipe, ["--kind", "b", "--widths", "none"]) == {"kind": "b", "widths": None}
     with pytest.raises(InputError, match='--kind has no option "c"'):

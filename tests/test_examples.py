@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -69,7 +70,8 @@ def commands(block: Block) -> Iterator[tuple[list[str], bool]]:
 
 def run_page(text: str, name: str, folder: Path) -> None:
     """Run a page in ``folder``; a fault names the page and the line."""
-    namespace: dict[str, Any] = {"__name__": "__page__"}
+    module = sys.modules["__page__"] = ModuleType("__page__")  # torch.compile looks up the module of what it compiles
+    namespace: dict[str, Any] = vars(module)
     printed = ""
     for block in blocks(text):
         if block.language == "python":

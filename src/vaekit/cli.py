@@ -19,7 +19,7 @@ from vaekit.cli_tables import fidelity_command
 from vaekit.cli_training import MAX_SEED, sweep_command, train_command
 from vaekit.errors import InputError, LostRankError, NonFiniteError
 
-__all__ = ["app", "main"]
+__all__ = ["EXITS", "app", "main"]
 
 app = typer.Typer(
     name="vaekit",
@@ -229,8 +229,19 @@ def _numbers(flag: str, words: str | None) -> list[int] | None:
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer keeps click to itself; this is click's UsageError
 
 
+EXITS = {
+    0: "done",
+    1: "training failed: a loss that was not finite, a process of several that died, or a cell of a sweep",
+    2: "what was asked cannot be done: a flag, a file, a recipe, data that do not fit",
+    torchrun.LOST: "a process that torchrun started ended because another one had; nothing was wrong with itself",
+    130: "interrupted, by Ctrl-C; a run goes on with --resume",
+    141: "what read the output went away, as head does",
+}
+"""What each exit status means."""
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit status: 0 done, 1 training failed, 2 what was asked cannot be done, 130 interrupted.
+    """Run the command line; the exit status, one of `EXITS`.
 
     Whatever a person can cause is one line on standard error; a traceback is a fault of vaekit.
     """

@@ -6,18 +6,49 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from vaekit.errors import InputError, nearest
 from vaekit.recipes.core import RecipeFunction
 
-__all__ = ["complete", "describe", "parse", "parse_many", "takes_known", "typed", "values"]
+__all__ = ["Flag", "complete", "describe", "flags", "parse", "parse_many", "takes_known", "typed", "values"]
 
 KNOWN = "known"
 """The parameter that a run folder gives, and no flag."""
 MOST = 10_000
 """Values of a range, at most."""
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+
+
+class Flag(NamedTuple):
+    """One flag of a recipe: ``--name``, what it takes, its default as it is typed (None where it is needed), its line of the docstring,
+    and the words that it takes where they are given."""
+
+    name: str
+    takes: str
+    default: str | None
+    help: str
+    words: tuple[str, ...]
+
+
+def flags(function: RecipeFunction) -> list[Flag]:
+    """Every flag of a recipe, in the order of its signature.
+
+    >>> def recipe(widths: tuple[int, ...], deep: bool = False): ...
+    >>> [flag[:3] for flag in flags(recipe)]
+    [('--widths', 'whole numbers with commas between them', None), ('--deep', 'true or false', 'false')]
+    """
+    help_of, kinds = _help(function), _kinds(function)
+    return [
+        Flag(
+            f"--{name.replace('_', '-')}",
+            _takes(kinds[name]),
+            None if parameter.default is parameter.empty else typed(parameter.default) or "none",
+            help_of.get(name, ""),
+            tuple(_options(kinds[name])),
+        )
+        for name, parameter in _parameters(function).items()
+    ]
 
 
 def parse(function: RecipeFunction, tokens: Sequence[str], *, also: Sequence[str] = ()) -> dict[str, Any]:
@@ -139,15 +170,13 @@ def describe(function: RecipeFunction) -> str:
       --kind             of the network: linear or deep. (default deep)
     """
     lines = [inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")[0], "", "Flags of this recipe:"]
-    help_of, kinds = _help(function), _kinds(function)
-    for name, parameter in _parameters(function).items():
-        default = "needed" if parameter.default is parameter.empty else f"default {typed(parameter.default) or 'none'}"
-        words = _options(kinds[name])
-        text = help_of.get(name, "")
-        if words:
-            choice = " or ".join([*filter(None, [", ".join(words[:-1])]), words[-1]])
+    for flag in flags(function):
+        default = "needed" if flag.default is None else f"default {flag.default}"
+        text = flag.help
+        if flag.words:
+            choice = " or ".join([*filter(None, [", ".join(flag.words[:-1])]), flag.words[-1]])
             text = f"{text.rstrip('.')}: {choice}.".lstrip(": ")
-        lines.append(f"  --{name.replace('_', '-'):<16} {text} ({default})".replace("  (", " ("))
+        lines.append(f"  {flag.name:<18} {text} ({default})".replace("  (", " ("))
     return "\n".join(lines)
 
 
@@ -169,11 +198,30 @@ def _options(kind: Any) -> list[str]:
     return next((_options(option) for option in get_args(kind) if get_origin(option) is Literal), [])
 
 
+def _takes(kind: Any) -> str:
+    """What a flag's value is, in words; its options are apart."""
+    options = get_args(kind)
+    if NoneType in options:
+        return " or ".join([*(_takes(option) for option in options if option is not NoneType), "none"])
+    if get_origin(kind) is tuple:
+        return f"{WORDS.get(options[0], 'a value').partition(' ')[2]}s with commas between them"
+    return "one of these words" if get_origin(kind) is Literal else WORDS.get(kind, "a value")
+
+
 def _help(function: Callable[..., object]) -> dict[str, str]:
-    """Parameter -> its line in the docstring's ``Args:`` section."""
+    """Parameter -> its entry in the docstring's ``Args:`` section, its lines joined."""
     _, _, section = inspect.cleandoc(function.__doc__ or "").partition("Args:\n")
-    pairs = (line.strip().partition(": ") for line in section.splitlines() if line.startswith("    "))
-    return {name: text for name, _, text in pairs}
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        if line.strip() and not line.startswith("    "):  # the next section
+            break
+        if line.startswith("     ") and name:
+            found[name] += f" {line.strip()}"
+        elif line.strip():
+            name, _, text = line.strip().partition(": ")
+            found[name] = text
+    return found
 
 
 def _kinds(function: RecipeFunction) -> dict[str, Any]:
