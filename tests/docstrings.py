@@ -38,7 +38,7 @@ class Module:
         return ast.get_docstring(self.tree) or ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Public:
     """A public name: of a function, a class, or a method of one (``owner``)."""
 
@@ -104,6 +104,9 @@ def _read(module: Module, node: ast.stmt, package: bool) -> None:
     elif isinstance(node, ast.Import):
         for alias in node.names:
             module.imported[alias.asname or alias.name.partition(".")[0]] = alias.name if alias.asname else alias.name.partition(".")[0]
+    elif isinstance(node, ast.If):  # TYPE_CHECKING
+        for inner in node.body:
+            _read(module, inner, package)
     elif isinstance(node, (ast.Assign, ast.AnnAssign)):
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Name):

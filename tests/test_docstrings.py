@@ -10,8 +10,10 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
+
 from docstrings import API, CITED, FOUND, PUBLIC, REFERENCE, SAME, Function, Public, ancestors, home, shown
 
 # The methods of these are described by the library that asks for them; what ours do is in the docstring of the class.
@@ -29,8 +31,10 @@ CONTRACTS: dict[str, set[str]] = {
 
 # Classes and functions that nobody needs a paper for: textbook families, base classes, and plain descriptions of data.
 NO_PAPER = {
-    "dist": {"Bernoulli", "Categorical", "Columns", "DiagGaussian", "LogNormal", "Mixture", "OneHot", "Point", "StudentT"},
-    "heads": {"Head", "Bernoulli", "Categorical", "Classes", "Columns", "GaussianFixed", "GaussianShared", "OneHot", "Poisson"},
+    "dist": {"Bernoulli", "Categorical", "Columns", "DiagGaussian", "LogNormal", "Mixture", "OneHot", "Point", "Reversal", "StudentT"}
+    | {"Invertible", "Transform"},
+    "heads": {"Head", "Bernoulli", "Categorical", "Classes", "Columns", "GaussianFixed", "GaussianShared", "LogNormal", "OneHot"}
+    | {"FlowHead", "Point", "Poisson", "StudentT"},
     "priors": {"Bernoulli", "DiagNormal", "FullNormal", "GaussianMixture", "OneHot", "StandardNormal"},
     "quantise": {"CodePrior", "Quantiser", "UniformCodes"},
     "objectives": {"Objective", "Penalty", "Schedule"},
@@ -42,10 +46,13 @@ LOGARITHMS = ("dist", "bounds", "objectives", "infer", "heads", "priors", "model
 SPECIAL_FUNCTIONS = "vaekit.dist.numeric"  # of numbers, without a unit
 
 
+@cache
 def contract(item: Public) -> str | None:
     """The docstring that covers a method without one of its own; None where there is none."""
     if item.owner is None:
         return None
+    if re.search(rf"Attributes:\n(?:.*\n)*?    {item.node.name}: ", item.class_doc):
+        return item.class_doc
     for above in ancestors(item.module, item.owner):
         if isinstance(above, str):
             if item.node.name in CONTRACTS.get(above, ()):
@@ -57,11 +64,18 @@ def contract(item: Public) -> str | None:
     return None
 
 
+@cache
 def said(item: Public) -> str:
-    """All that a reader is shown of a name: its docstring, its class's or that of the contract, and the notes below fields."""
-    return "\n".join([item.doc, item.class_doc, contract(item) or "", *item.notes])
+    """What a reader is told of a name: by its docstring, its class's, its contract's, the notes below fields, those of the classes above a
+    class, and the docstring that it sends to with "arguments are those of `name`"."""
+    own = "\n".join([item.doc, item.class_doc, contract(item) or "", *item.notes])
+    above = ancestors(item.module, item.node) if isinstance(item.node, ast.ClassDef) else ()
+    inherited = [ast.get_docstring(found[1]) or "" for found in above if not isinstance(found, str)]
+    sent = set(re.findall(r"[Aa]rguments(?: and errors)? are\s+those\s+of\s+`(\w+)`", own))
+    return "\n".join([own, *inherited, *(other.doc for other in PUBLIC if other.node.name in sent and not other.owner)])
 
 
+@cache
 def parameters(item: Public) -> list[tuple[str, str]]:
     """Names and annotations: of a function's arguments, of a constructor's, or of a record's fields."""
     node: ast.stmt | None = item.node
@@ -95,7 +109,9 @@ def arguments(item: Public) -> str | None:
     missing = [
         name
         for name, annotation in every
-        if name not in SAME and "typer." not in annotation and not re.search(rf"(?<!\w){re.escape(name.removesuffix('_se'))}(?!\w)", text)
+        if name not in SAME
+        and "typer." not in annotation
+        and not re.search(rf"(?<!\w){re.escape(name.removesuffix('_se'))}(_se)?(?!\w)", text)
     ]
     return f"does not name {', '.join(missing)}" if missing else None
 
@@ -104,7 +120,8 @@ def shapes(item: Public) -> str | None:
     annotations = [annotation for _, annotation in parameters(item)]
     if isinstance(item.node, Function) and item.node.returns is not None:
         annotations.append(ast.unparse(item.node.returns))
-    if not any(re.search(r"\bTensor\b", annotation) for annotation in annotations):
+    by_name = re.compile(r"(dict|Mapping)\[\w+, Tensor( \| None)?\]")  # such as the state of a module: they have no shape in common
+    if not any(re.search(r"\bTensor\b", by_name.sub("", annotation)) for annotation in annotations):
         return None
     return None if re.search(r"\[[^\]\n]*\]|\bscalar|\bshapes?\b", said(item)) else "has tensors and names no shape"
 
@@ -132,6 +149,9 @@ def raised(node: ast.AST) -> Iterator[str]:
 
 
 def errors(item: Public) -> str | None:
+    """Those of the command line's commands are what the user sees, and their docstrings its help."""
+    if any("typer." in annotation for _, annotation in parameters(item)):
+        return None
     bodies = [item.node]
     if isinstance(item.node, ast.ClassDef):
         made = {"__init__", "__post_init__", "__new__"}
@@ -144,12 +164,18 @@ def errors(item: Public) -> str | None:
 def source(item: Public) -> str | None:
     """Classes by their own docstring, by the module's or by that of the class that they send to (``dist.Planar``)."""
     part = item.module.name.split(".")[1]
-    if item.owner is not None or part not in NO_PAPER or not isinstance(item.node, ast.ClassDef) or item.fields or str(item) not in REFERENCE:
+    if (
+        item.owner is not None
+        or part not in NO_PAPER
+        or not isinstance(item.node, ast.ClassDef)
+        or item.fields
+        or str(item) not in REFERENCE
+    ):
         return None
     if item.node.name in NO_PAPER[part] or CITED.search(item.doc) or CITED.search(item.module.doc):
         return None
     sent = {home("vaekit." + name.rpartition(".")[0], name.rpartition(".")[2]) for name in re.findall(r"`(dist\.\w+)`", item.doc)}
-    return None if any(str(other) in sent and CITED.search(other.doc) for other in PUBLIC) else "names no paper"
+    return None if any(str(other) in sent and CITED.search(other.doc + other.module.doc) for other in PUBLIC) else "names no paper"
 
 
 CHECKS: list[Callable[[Public], str | None]] = [docstring, arguments, shapes, unit, errors, source]

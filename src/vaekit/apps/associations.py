@@ -53,7 +53,7 @@ def distance(column: Column, x: Array, y: Array) -> float:
 
 
 def measure(a: Column, b: Column) -> str:
-    """The name of the association of two columns."""
+    """The name of the association of two columns, ``a`` and ``b``."""
     coded = (a.kind in CODED) + (b.kind in CODED)
     return (SPEARMAN, RATIO, V)[coded]
 

@@ -59,7 +59,7 @@ def rows_at_once(size: int, samples: int) -> int:
 
 
 def widest(model: nn.Module, x: Tensor) -> int:
-    """The most numbers that a row takes: x itself, or what comes out of a linear layer, as z and its moments do."""
+    """The most numbers that a row of x ``[B, *]`` takes: x itself, or what comes out of a linear layer, as z and its moments do."""
     return max([x[:1].numel(), *(m.out_features for m in model.modules() if isinstance(m, nn.Linear))])
 
 
@@ -87,7 +87,13 @@ def log_evidence(model: LatentModel, batch: Batch, samples: int, seed: int) -> T
 
 class Explained(NamedTuple):
     """log p(x_obs) of each row, ``[B]``; log p(x_d | x_rest) of each entry, ``[B, D]``, 0 where nothing was observed, and where p(x_rest)
-    is 0 in floating point already; and log p(x_rest), ``[B, D]``; nats."""
+    is 0 in floating point already; and log p(x_rest), ``[B, D]``; nats.
+
+    Attributes:
+        log_px: log p(x_obs), ``[B]``.
+        parts: log p(x_d | x_rest), ``[B, D]``.
+        rest: log p(x_rest), ``[B, D]``.
+    """
 
     log_px: Tensor
     parts: Tensor
@@ -148,7 +154,8 @@ def check_explained(model: LatentModel, batch: Batch) -> None:
 
 
 def given_rest(log_px: Tensor, rest: Tensor) -> Tensor:
-    """log p(x) - log p(x_rest), ``[B, D]``; 0 where both are -inf, of which nothing can be said."""
+    """log p(x) - log p(x_rest), nats ``[B, D]``, of ``log_px`` ``[B]`` and ``rest`` ``[B, D]``; 0 where both are -inf, of which nothing
+    can be said."""
     return torch.where(rest.isneginf(), torch.zeros_like(rest), log_px.unsqueeze(1) - rest)
 
 

@@ -36,7 +36,8 @@ COPIED = 5e8  # bytes a second that are copied at least
 
 
 def plain(array: npt.NDArray, what: str, *, copy: bool) -> Tensor:
-    """An array as a tensor of a dtype that torch computes with: float64 and wider as float32, unsigned integers above a byte as int64.
+    """An array ``[*]`` as a tensor ``[*]`` of a dtype that torch computes with: float64 and wider as float32, unsigned integers above a
+    byte as int64. ``what`` names the array in messages; without ``copy`` the tensor shares its memory where it can.
 
     Raises:
         InputError: text, objects or complex numbers.
@@ -134,6 +135,9 @@ class FileRows(StoredRows):
     Attributes:
         dtype: as a tensor of these rows would have it: float64 is read as float32. So with the shape.
         device: where `read` puts rows.
+
+    Args:
+        source: the ``.npy`` file, or its path.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

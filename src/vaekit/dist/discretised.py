@@ -29,7 +29,7 @@ __all__ = ["DiscretisedLogistic", "DiscretisedLogisticMixture", "Grid"]
 
 
 class Grid(constraints.Constraint):
-    """The values k / (bins - 1), k = 0 ... bins - 1."""
+    """The values k / (bins - 1), k = 0 ... bins - 1, checked entry by entry: x ``[*]`` -> bool ``[*]``."""
 
     is_discrete = True
 

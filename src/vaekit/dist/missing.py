@@ -89,7 +89,8 @@ def _(d: Missing, x: Tensor) -> Tensor:
 
 
 def drawable(d: Distribution) -> tuple[Distribution, Tensor | None]:
-    """The entries of a row that can be drawn with a gradient, and their columns (None for all): of `Columns` the groups of such kinds."""
+    """The entries of a row that can be drawn with a gradient, and their columns, int64 ``[size]`` (None for all): of `Columns` the
+    groups of such kinds."""
     if not isinstance(d, Columns):
         return d, None
     found = [(part, index) for part, index in zip(d.parts, d.columns, strict=True) if part.has_rsample]

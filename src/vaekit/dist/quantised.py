@@ -20,7 +20,7 @@ __all__ = ["Certain", "Listed", "Quantised"]
 
 
 class Listed(constraints.Constraint):
-    """Points of a finite list, which the constraint itself does not know: every finite value passes."""
+    """Points ``[*]`` of a finite list, which the constraint itself does not know: every finite value passes."""
 
     is_discrete = True
 

@@ -204,7 +204,13 @@ class Columns(Head):
         return dist.Columns(parts, index, self.order if len(parts) > 1 else None, volume=volume)
 
     def input_layer(self, *, extra: int = 0, one_hot: int = 32, width: int = 16) -> ColumnsInput:
-        """A layer that shows such rows, with their masks, to an encoder (`vaekit.nn.ColumnsInput`)."""
+        """A layer that shows such rows, with their masks, to an encoder (`vaekit.nn.ColumnsInput`).
+
+        Args:
+            extra: numbers beside the row: a context, say.
+            one_hot: columns of at most so many classes are shown one-hot.
+            width: numbers of the embedding of columns of more classes.
+        """
         has_classes = ("categorical", "ordinal")
         return ColumnsInput(
             [column.size if column.kind in has_classes else 0 for column in self.columns],

@@ -66,6 +66,9 @@ class Cyclical(Schedule):
     """``cycles`` ramps from ``start`` to ``end`` within ``steps`` steps, each rising for ``ramp`` of its length and then holding; ``end``
     afterwards (Fu et al., "Cyclical Annealing Schedule", NAACL 2019).
 
+    Raises:
+        InputError: ``steps``, ``cycles`` or ``ramp`` not positive, or ``ramp`` above 1.
+
     >>> [Cyclical(0, 1, 8, cycles=2)(s) for s in (0, 1, 2, 3, 4, 5, 8)]
     [0.0, 0.5, 1.0, 1.0, 0.0, 0.5, 1.0]
     """
@@ -142,6 +145,9 @@ class Exponential(Schedule):
 @dataclass(frozen=True)
 class Stages(Schedule):
     """``values[i]`` until step ``ends[i]``, the last value from ``ends[-1]`` on.
+
+    Raises:
+        InputError: ``ends`` do not rise, or ``values`` are not one more than they.
 
     >>> schedule = Stages(ends=(10, 30), values=(1.0, 0.5, 0.1))
     >>> [schedule(s) for s in (0, 9, 10, 30)]

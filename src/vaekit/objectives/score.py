@@ -44,6 +44,9 @@ class Baseline(nn.Module, abc.ABC):
 class LeaveOneOut(Baseline):
     r"""b_k = (1/(K-1)) sum_{j != k} log w_j: the other samples of the same example; needs K of 2 or more.
 
+    Raises:
+        InputError: K below 2, when it is called.
+
     >>> LeaveOneOut()(torch.tensor([[1.0], [2.0], [6.0]])).flatten()
     tensor([4.0000, 3.5000, 1.5000])
     """

@@ -154,7 +154,7 @@ def _rows(bad: Tensor, dims: int) -> Tensor | None:
 
 
 def parameters_of(d: Distribution) -> Iterator[tuple[str, Tensor]]:
-    """The floating tensors that a distribution holds, by name; those of what it is made of too."""
+    """The floating tensors, of any shape, that a distribution holds, by name; those of what it is made of too."""
     for name, value in vars(d).items():
         if isinstance(value, Tensor) and value.is_floating_point():
             yield name.lstrip("_"), value

@@ -34,7 +34,7 @@ MOST = 2**27
 
 
 def pack(header: Mapping[str, Any], words: npt.NDArray[np.uint32]) -> bytes:
-    """The file's bytes."""
+    """The file's bytes, of a header that JSON can hold and 32-bit words."""
     text = zlib.compress(json.dumps({"format": FORMAT} | dict(header), separators=(",", ":")).encode(), 9)
     body = MAGIC + len(text).to_bytes(4, "little") + text + words.astype("<u4").tobytes()
     return body + hashlib.sha256(body).digest()
@@ -54,7 +54,7 @@ def _check(header: Mapping[str, Any]) -> None:
 
 
 def unpack(data: bytes, name: str) -> tuple[dict[str, Any], npt.NDArray[np.uint32]]:
-    """Header and words.
+    """Header and words of the bytes of a file, which messages call ``name``.
 
     Raises:
         InputError: not a file of `pack`, damaged, cut off, or of another format.

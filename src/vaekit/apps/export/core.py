@@ -50,7 +50,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Exported:
-    """A folder of exported parts, and the batch sizes that they were checked with."""
+    """A folder of exported parts: its path, its files, and the batch sizes that they were checked with."""
 
     path: Path
     files: tuple[Written, ...]

@@ -42,7 +42,7 @@ class PartModule(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The tensors of ``inputs`` in their order -> those named in ``outputs``."""
+        """The tensors of ``inputs`` in their order, with shapes as their `Field` says, -> those named in ``outputs``."""
 
 
 class Encoder(PartModule):

@@ -42,7 +42,7 @@ def require_onnx() -> None:
 
 
 def trace(program: PartModule, tensors: tuple[Tensor, ...]) -> ExportedProgram:
-    """The program as torch's graph, for any batch size.
+    """The program as torch's graph, for any batch size, from example ``tensors`` of the shapes that its inputs name.
 
     Raises:
         InputError: torch cannot export it, with its reason; it draws random numbers of its own, with the module that does.
@@ -61,7 +61,7 @@ def trace(program: PartModule, tensors: tuple[Tensor, ...]) -> ExportedProgram:
 
 
 def write(traced: ExportedProgram, program: PartModule, path: Path) -> None:
-    """Write the graph, as ONNX or as torch's archive by the ending of ``path``.
+    """Write ``traced``, the graph of ``program``, as ONNX or as torch's archive by the ending of ``path``.
 
     Raises:
         InputError: an operation that ONNX has not, or what torch cannot save, with torch's reason.

@@ -155,7 +155,7 @@ def inspect(
 
 
 def rows_of(source: Any, schema: Description) -> tuple[Split, tuple[str, ...]]:
-    """All rows of data, as `inspect` takes them, as a model of ``schema`` sees them, and what there is to say of them.
+    """All rows of ``source``, as `inspect` takes them, as a model of ``schema`` sees them, and what there is to say of them.
 
     Raises:
         InputError: they cannot be read, or do not fit.

@@ -41,7 +41,7 @@ USER = "chosen by the user"
 
 
 def column_of(name: Name, cells: Cells, kind: Kind | None = None) -> Column:
-    """The column that these cells speak for, or of this kind.
+    """The column called ``name`` that these cells speak for, or of this kind.
 
     Raises:
         InputError: text that is free or identifies its row, a number that counts the rows, a kind that the cells are not of.
@@ -71,7 +71,8 @@ def column_of(name: Name, cells: Cells, kind: Kind | None = None) -> Column:
 
 
 def given_of(name: Name, cells: Cells, kind: Kind | None = None) -> Column:
-    """The column of what is conditioned on: as `column_of`, but whole numbers of few different values are categories.
+    """The column of what is conditioned on: as `column_of` from ``name``, ``cells`` and ``kind``, but whole numbers of few different values
+    are categories.
 
     Raises:
         InputError: as `column_of`.
