@@ -55,7 +55,15 @@ def _docstring(app: object, what: str, name: str, obj: object, options: object, 
         verbatim = bool(line.strip()) and (verbatim or line.lstrip().startswith((">>>", "===")))
         if block is None and not verbatim:
             lines[i] = _plain(line)
+    if what == "property" and lines:
+        lines[0] = f": {lines[0]}"  # napoleon takes the words before a property's first colon for its type
+
+
+def _skip(app: object, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """The fields of a named tuple: its docstring says what they are, and theirs says "Alias for field number 0"."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
 
 
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", _docstring, priority=100)
+    app.connect("autodoc-skip-member", _skip)

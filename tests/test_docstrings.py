@@ -72,7 +72,7 @@ def said(item: Public) -> str:
     above = ancestors(item.module, item.node) if isinstance(item.node, ast.ClassDef) else ()
     inherited = [ast.get_docstring(found[1]) or "" for found in above if not isinstance(found, str)]
     sent = set(re.findall(r"[Aa]rguments(?: and errors)? are\s+those\s+of\s+`(\w+)`", own))
-    return "\n".join([own, *inherited, *(other.doc for other in PUBLIC if other.node.name in sent and not other.owner)])
+    return "\n".join([own, *inherited, *(other.doc for other in PUBLIC if sent and other.node.name in sent and not other.owner)])
 
 
 @cache

@@ -14,7 +14,7 @@ from torch import Tensor
 from vaekit.errors import InputError
 from vaekit.tensors import logmeanexp
 
-__all__ = ["Weights", "elbo", "ess", "iwae", "renyi"]
+__all__ = ["elbo", "iwae", "renyi", "ess", "Weights"]
 
 
 def elbo(log_w: Tensor) -> Tensor:
