@@ -26,12 +26,13 @@ autodoc_inherit_docstrings = False  # torch explains its own forward()
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
+napoleon_numpy_docstring = False  # the sections are Google's
 napoleon_use_ivar = True  # the fields of a tuple are already documented as its attributes
 
 # Docstrings are plain text with equations: in "z [K, B, *] ~ q(z|x)" the star, the bar and a name that ends in an underscore are
 # themselves and not markup. Left alone: literals, roles, doctests, tables, directives and `::` blocks.
 _CODE = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|(?<!`)`[^`]+`_?)")
-_MARKUP = re.compile(r"[*|]|(?<=\w)_(?!\w)")
+_MARKUP = re.compile(r"[*|]|(?<=\w)_(?!\w)|(?<=: [A-Z])\.$")  # "examples: N." is no item N of a list
 
 
 def _plain(line: str) -> str:
@@ -55,8 +56,8 @@ def _docstring(app: object, what: str, name: str, obj: object, options: object, 
         verbatim = bool(line.strip()) and (verbatim or line.lstrip().startswith((">>>", "===")))
         if block is None and not verbatim:
             lines[i] = _plain(line)
-    if what == "property" and lines:
-        lines[0] = f": {lines[0]}"  # napoleon takes the words before a property's first colon for its type
+    if what in ("attribute", "property") and lines:
+        lines[0] = f": {lines[0]}"  # napoleon takes the words before the first colon of these for a type
 
 
 def _skip(app: object, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
