@@ -20,7 +20,7 @@ __all__ = ["elbo", "iwae", "renyi", "ess", "Weights"]
 def elbo(log_w: Tensor) -> Tensor:
     r"""The evidence lower bound, averaged over K samples: :math:`\frac1K \sum_k \log w_k` (Kingma and Welling, 2014).
 
-    log w ``[K, B]`` -> ``[B]``, nats.
+    ``log_w`` ``[K, B]`` -> ``[B]``, nats.
 
     >>> elbo(torch.tensor([[-2.0], [-4.0]]))
     tensor([-3.])
@@ -31,7 +31,7 @@ def elbo(log_w: Tensor) -> Tensor:
 def iwae(log_w: Tensor) -> Tensor:
     r"""The importance-weighted bound :math:`\log \frac1K \sum_k w_k` (Burda, Grosse and Salakhutdinov, 2016).
 
-    log w ``[K, B]`` -> ``[B]``, nats. For K = 1 it is the ELBO; its mean rises with K to log p(x).
+    ``log_w`` ``[K, B]`` -> ``[B]``, nats. For K = 1 it is the ELBO; its mean rises with K to log p(x).
 
     >>> iwae(torch.tensor([[-2.0], [-2.0]]))
     tensor([-2.])
@@ -42,7 +42,7 @@ def iwae(log_w: Tensor) -> Tensor:
 def renyi(log_w: Tensor, alpha: float) -> Tensor:
     r"""The variational Renyi bound :math:`\frac{1}{1-\alpha} \log \frac1K \sum_k w_k^{1-\alpha}` (Li and Turner, 2016).
 
-    alpha = 0 is the IWAE bound, alpha -> 1 the ELBO (taken there exactly). log w ``[K, B]`` -> ``[B]``, nats.
+    alpha = 0 is the IWAE bound, alpha -> 1 the ELBO (taken there exactly). ``log_w`` ``[K, B]`` -> ``[B]``, nats.
 
     Raises:
         InputError: ``alpha`` is not finite.

@@ -85,7 +85,7 @@ def save(
 
 
 def save_table(x: Tensor, schema: Schema, target: Path, c: Tensor | None = None) -> None:
-    """Encoded rows ``[N, D]``, with contexts c ``[N, C]`` where they have any, as a table with the columns, dtypes and categories that
+    """Encoded rows x ``[N, D]``, with contexts c ``[N, C]`` where they have any, as a table with the columns, dtypes and categories that
     ``schema`` had from the original, in a .csv or .parquet file ``target``."""
     _prepare(target)
     write_frame(schema.decode(x, c), target)

@@ -28,7 +28,8 @@ CHUNK = 2_000_000
 
 
 def fixed_noise(seed: int, k: int) -> noise.Source:
-    """Noise whose rows are all alike: ``[K, 1, *]`` numbers drawn once and repeated over B; normal ones are a scrambled Sobol sequence.
+    """Noise whose rows are all alike: ``[K, 1, *]`` numbers, K = ``k``, drawn once and repeated over B; normal ones are a scrambled Sobol
+    sequence.
 
     The points fill the space more evenly than independent ones do, so that the error of a mean over K falls faster than 1 / sqrt(K) where
     the function is smooth (Owen, 1998); the estimates remain unbiased over seeds.

@@ -177,7 +177,7 @@ class Concrete(Distribution):
 
 @singledispatch
 def relaxed(d: Distribution, temperature: float) -> BinConcrete | Concrete:
-    """The continuous relaxation of a discrete distribution at a temperature.
+    """The continuous relaxation of a discrete distribution d at a temperature.
 
     Raises:
         InputError: a distribution without one; a temperature that is not positive and finite.

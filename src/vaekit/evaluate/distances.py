@@ -145,7 +145,7 @@ def paired(real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def shuffled(x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """The rows of both, ``[N, F]`` and ``[M, F]``, in a seeded order."""
+    """The rows of both, x ``[N, F]`` and y ``[M, F]``, in a seeded order."""
     g = torch.Generator().manual_seed(seed)
     return x[torch.randperm(len(x), generator=g).to(x.device)], y[torch.randperm(len(y), generator=g).to(y.device)]
 

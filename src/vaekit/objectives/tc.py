@@ -179,7 +179,7 @@ def _rows(n: object) -> int:
 
 
 def pairwise(q: DiagGaussian, z: Tensor) -> Tensor:
-    """log q(z_id | x_jd) of R codes ``[R, D]`` under each of N posteriors, dimension by dimension, ``[R, N, D]``.
+    """log q(z_id | x_jd) of R codes z ``[R, D]`` under each of N posteriors, dimension by dimension, ``[R, N, D]``.
 
     >>> pairwise(DiagGaussian(torch.zeros(3, 2), torch.zeros(3, 2)), torch.zeros(5, 2)).shape
     torch.Size([5, 3, 2])

@@ -78,12 +78,12 @@ def nearest(z: Tensor, vectors: Tensor) -> Tensor:
 
 
 def rows(z: Tensor, grid: int) -> Tensor:
-    """``[*batch, D, *grid] -> [*batch, *grid, D]`` for a grid of that many dimensions."""
+    """z ``[*batch, D, *grid] -> [*batch, *grid, D]`` for a grid of that many dimensions."""
     return z.movedim(-1 - grid, -1)
 
 
 def field(z: Tensor, grid: int) -> Tensor:
-    """The inverse of `rows`: ``[*batch, *grid, D]`` -> ``[*batch, D, *grid]``; ``grid`` is the number of the grid's dimensions."""
+    """The inverse of `rows`: z ``[*batch, *grid, D]`` -> ``[*batch, D, *grid]``; ``grid`` is the number of the grid's dimensions."""
     return z.movedim(-1, -1 - grid)
 
 

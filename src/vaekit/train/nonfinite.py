@@ -61,7 +61,8 @@ def explain(module: Step, forward: Callable[[Batch, int], Loss], batch: Batch, s
 
 
 def first_nonfinite(model: LatentModel, batch: Batch, k: int) -> str | None:
-    """The first term of a pass, in the order of computation, that is NaN or infinite, with its rows; None where none is."""
+    """The first term of a pass with k samples of each example, in the order of computation, that is NaN or infinite, with its rows; None
+    where none is."""
     watch = Watch()
     try:
         watch.check("x", batch.input, 1)

@@ -54,7 +54,7 @@ def _check(header: Mapping[str, Any]) -> None:
 
 
 def unpack(data: bytes, name: str) -> tuple[dict[str, Any], npt.NDArray[np.uint32]]:
-    """Header and words of the bytes of a file, which messages call ``name``.
+    """Header and words of ``data``, the bytes of a file, which messages call ``name``.
 
     Raises:
         InputError: not a file of `pack`, damaged, cut off, or of another format.

@@ -144,7 +144,7 @@ class Given:
 
 
 def build(part: Part, model: LatentModel, batch: Batch, k: int) -> PartModule:
-    """A part of the model as a program, in evaluation mode.
+    """A part of the model as a program, in evaluation mode. A score has ``k`` importance samples.
 
     Raises:
         InputError: a model without a posterior; a score of one without a likelihood, or whose q(z | x) cannot be drawn from given noise.

@@ -39,7 +39,8 @@ def check_codes(z: Tensor, factors: Tensor) -> None:
 
 
 def binned(z: Tensor, n: int = 20) -> Tensor:
-    """The bin of each value among ``n`` of equal width from its code's least to its greatest, int64 ``[N, D]``; 0 where a code is constant.
+    """The bin of each value of codes z ``[N, D]`` among ``n`` of equal width from its code's least to its greatest, int64 ``[N, D]``; 0
+    where a code is constant.
 
     Raises:
         InputError: ``n`` below 2.
