@@ -128,6 +128,16 @@ def public() -> Iterator[Public]:
                             yield Public(module, method, node)
 
 
+def constants() -> Iterator[tuple[str, str]]:
+    """(name, the string below it) of every public name that is no function and no class, where it is defined."""
+    for module in FOUND.values():
+        for statement, after in zip(module.tree.body, [*module.tree.body[1:], None], strict=True):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+            for name in [target.id for target in targets if isinstance(target, ast.Name) and target.id in module.public]:
+                value = after.value if isinstance(after, ast.Expr) else None
+                yield f"{module.name}.{name}", value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+
+
 def resolve(module: Module, dotted: str) -> tuple[Module, ast.ClassDef] | str:
     """The class that a name in ``module`` means, through re-exports; its full dotted name where it is not ours."""
     head, _, tail = dotted.partition(".")

@@ -14,7 +14,7 @@ from functools import cache
 
 import pytest
 
-from docstrings import API, CITED, FOUND, PUBLIC, REFERENCE, SAME, Function, Public, ancestors, home, shown
+from docstrings import API, CITED, FOUND, PUBLIC, REFERENCE, SAME, Function, Module, Public, ancestors, constants, home, shown
 
 # The methods of these are described by the library that asks for them; what ours do is in the docstring of the class.
 CONTRACTS: dict[str, set[str]] = {
@@ -185,6 +185,37 @@ CHECKS: list[Callable[[Public], str | None]] = [docstring, arguments, shapes, un
 def test_docstrings_say(check: Callable[[Public], str | None]) -> None:
     lacking = [f"{item} {problem}" for item in PUBLIC if (problem := check(item)) is not None]
     assert not lacking, "\n".join(lacking)
+
+
+def test_constants_and_types_of_the_reference_say_what_they_are() -> None:
+    assert not [name for name, note in constants() if name in REFERENCE and not note]
+
+
+LACKING = [
+    (docstring, "def f(): ..."),
+    (docstring, "def f():\n    'No end'"),
+    (docstring, "class C:\n    'A class.'\n    def method(self): ..."),
+    (arguments, "def f(alpha, beta):\n    'Of alpha.'"),
+    (arguments, "class C:\n    'A class.'\n    def __init__(self, width): ..."),
+    (arguments, "class C(NamedTuple):\n    'A record.'\n    width: int"),
+    (shapes, "def f(a: Tensor) -> float:\n    'Of a.'"),
+    (shapes, "def f() -> tuple[Tensor, int]:\n    'Two.'"),
+    (unit, "def log_density(a: float) -> float:\n    'Of a.'"),
+    (errors, "def f():\n    'One.'\n    if True:\n        raise InputError('no')"),
+    (errors, "class C:\n    'A class.'\n    def __init__(self):\n        raise InputError('no')"),
+    (source, "class MCEM(Objective):\n    'surrogate = -log p(x, z).'"),
+]
+
+
+@pytest.mark.parametrize(("check", "code"), LACKING)
+def test_what_lacks_is_found(check: Callable[[Public], str | None], code: str) -> None:
+    module = Module("vaekit.objectives.mcem", ast.parse(code))
+    (node,) = module.tree.body
+    assert isinstance(node, ast.ClassDef | Function)
+    if "def method" in code and isinstance(node, ast.ClassDef) and isinstance(method := node.body[-1], Function):
+        assert check(Public(module, method, node))
+    else:
+        assert check(Public(module, node))
 
 
 # Modules that nobody imports: the command line's own, and what other modules of the package share.

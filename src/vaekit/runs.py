@@ -34,8 +34,10 @@ from vaekit.text import measured, notebook_table
 __all__ = ["FORMAT", "Config", "PathLike", "Run", "claim", "create", "open_run", "read_known", "read_results", "versions"]
 
 PathLike = str | os.PathLike[str]
+"""A path, as text or as an object."""
 
 FORMAT = 1
+"""The number of the format in ``run.json``."""
 
 
 @dataclass(frozen=True)

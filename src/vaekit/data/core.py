@@ -21,7 +21,8 @@ from vaekit.types import Batch
 
 __all__ = ["Prepare", "Rows", "Split", "DataSet", "Factor", "to_float"]
 
-Prepare = Callable[[Tensor], Tensor]  # stored rows [B, *] -> float32 model input [B, *]
+Prepare = Callable[[Tensor], Tensor]
+"""Stored rows ``[B, *]`` -> float32 input of the model ``[B, *]``."""
 Rows = Tensor | StoredRows  # [N, *], a tensor, or rows that become one batch by batch
 CHUNK = 2**22  # values looked at at a time
 

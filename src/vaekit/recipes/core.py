@@ -47,6 +47,7 @@ class Recipe:
 
 
 RecipeFunction = Callable[..., Recipe]
+"""Keyword arguments -> `Recipe`."""
 
 
 def names() -> dict[str, RecipeFunction]:

@@ -24,9 +24,11 @@ from vaekit.errors import InputError
 
 __all__ = ["FORMAT", "KINDS", "pack", "unpack"]
 
-KINDS = "biuf"  # bool, integers and floats, as numpy names them
+KINDS = "biuf"
+"""Data that can be stored: booleans, integers and floats, as numpy names them."""
 
 FORMAT = 1
+"""The number of the format in a file."""
 MAGIC = b"\x89vkc\r\n\x1a\n"
 DIGEST = 32
 MOST = 2**27

@@ -29,6 +29,7 @@ from vaekit.types import Batch
 __all__ = ["FORMAT", "TOLERANCE", "Exported", "Format", "Written", "export", "new_folder"]
 
 Format = Literal["onnx", "torch"]
+"""ONNX, or the archive of ``torch.export``."""
 FORMAT = 1
 """Of ``vaekit.json``."""
 TOLERANCE = 1e-5

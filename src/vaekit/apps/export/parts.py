@@ -24,7 +24,9 @@ from vaekit.types import Batch
 __all__ = ["PARTS", "Part", "PartModule", "build"]
 
 Part = Literal["encoder", "decoder", "score"]
+"""Which part of a model is exported."""
 PARTS: tuple[Part, ...] = ("encoder", "decoder", "score")
+"""All of them, in the order in which they are written."""
 
 
 class PartModule(nn.Module, abc.ABC):

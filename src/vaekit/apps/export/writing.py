@@ -23,8 +23,10 @@ from vaekit.errors import InputError
 __all__ = ["SUFFIX", "Function", "open_file", "require_onnx", "trace", "write"]
 
 Function = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+"""What an exported file computes: tensors in their order -> tensors in theirs."""
 
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+"""The ending of the files of each format."""
 OPSET = 20
 OURS = "__out"
 """Ends the names of outputs until those of torch, which are names of operations as "mean" is, are out of the way."""

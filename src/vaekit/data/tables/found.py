@@ -36,6 +36,7 @@ CLASSES = "images have labels where each lies in the folder of its class, or whe
 OBS = "counts have such columns in the obs of an .h5ad file"
 ROWS, LABELS = ("x", "images", "data"), ("y", "label", "labels", "target")
 Description = Schema | Pixels | Counts
+"""What was found in data: of a table, images or counts."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,8 @@ from vaekit.errors import InputError, nearest
 
 __all__ = ["CATEGORIES", "Kind", "column_of", "given_of"]
 
-Kind = str | Sequence[Value]  # the name of a kind or of a likelihood, or the levels of an ordinal column in their order
+Kind = str | Sequence[Value]
+"""The name of a kind or of a likelihood; of ordered categories their levels, the lowest first."""
 CATEGORIES = 1000  # at most, without being asked
 NAMES = 50
 """Different whole numbers of a column that is conditioned on, up to which they are names, as of batches, rather than numbers."""
