@@ -89,7 +89,7 @@ class Weights(NamedTuple):
 
     @staticmethod
     def empty(size: int, device: torch.device | str = "cpu") -> Weights:
-        """No weights yet, for ``size`` examples. On ``device``."""
+        """No weights yet, for ``size`` examples, on ``device``."""
         zero = torch.zeros(size, dtype=torch.float64, device=device)
         return Weights(0, zero, zero - math.inf, zero - math.inf)
 

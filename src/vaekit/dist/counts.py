@@ -139,7 +139,7 @@ class ZeroInflated(Distribution):
     Args:
         base: `Poisson` or `NegativeBinomial`.
         logit: of pi, ``[*batch, *event]``.
-    
+
     Shapes: ``sample(shape)`` is ``[*shape, *batch, *event]``; ``log_prob`` (nats) ``[*shape, *batch]``. It has no reparameterised sample.
 
     >>> ZeroInflated(Poisson(torch.zeros(1)), torch.zeros(1)).log_prob(torch.zeros(1)).exp()  # (1 + 1/e) / 2

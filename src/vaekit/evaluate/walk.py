@@ -92,7 +92,7 @@ class Walk:
         samples: K, of each example.
         seed: of the samples.
         kept: samples of the top level that are kept of each example.
-        stride: posteriors that are no diagonal Gaussians are kept of every so many batches.
+        stride: posteriors that are neither diagonal Gaussians nor codes are kept of every so many batches.
     """
 
     def __init__(self, samples: int, seed: int, kept: int, stride: int) -> None:

@@ -147,7 +147,7 @@ def leapfrog(log_density: LogDensity, state: State, r: Tensor, epsilon: Tensor, 
         state: where the chains are.
         r: momenta, ``[K, B, D]``.
         epsilon: step sizes, ``[K, B]`` or what broadcasts with it.
-        m: inverse masses, ``[D]``, ``[B, D]`` or ``[K, B, D]``.
+        m: inverse masses, broadcastable with r.
         steps: how many.
     """
     epsilon = epsilon.unsqueeze(-1)

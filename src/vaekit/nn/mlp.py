@@ -61,7 +61,8 @@ class Flatten(nn.Module):
         """x ``[B, *shape]`` -> ``[B, size]``.
 
         Raises:
-            InputError: x has another number of entries per example than ``size``."""
+            InputError: x has another number of entries per example than ``size``.
+        """
         x = x.flatten(1)
         if x.shape[1] != self.size:
             raise InputError(f"this network takes {self.size} numbers per example, {list(self.shape)}, and was given {x.shape[1]}")

@@ -127,7 +127,7 @@ def continued(
 
 
 def keep_source(function: RecipeFunction, path: Path) -> None:
-    """Copy the file of the recipe ``function``, if it is from outside the package into the sweep's folder, unless there is a copy."""
+    """Copy the file of the recipe ``function``, if it is from outside the package, into the sweep's folder, unless there is a copy."""
     source, copy = source_of(function), path / "recipe.py"
     if source is not None and not copy.exists():
         with explained(path):
@@ -153,7 +153,8 @@ def check(plan: Plan, function: RecipeFunction) -> None:
     """Whether the recipe ``function`` takes what the plan gives it.
 
     Raises:
-        InputError: a flag without a value or that the recipe does not have; too many cells; two with the same folder."""
+        InputError: a flag without a value or that the recipe does not have; too many cells; two with the same folder.
+    """
     for name, values in [*plan.arguments.items(), ("seed", plan.seeds)]:
         if not values:
             raise InputError(f"--{name.replace('_', '-')} has no value: give one or several")

@@ -137,7 +137,8 @@ class StreamFeed(Feed):
         """The batch itself, prepared.
 
         Raises:
-            TypeError: numbers of rows, which a stream does not have."""
+            TypeError: numbers of rows, which a stream does not have.
+        """
         if not isinstance(rows, Batch):
             raise TypeError("the rows of a stream have no numbers")
         return rows._replace(x=self.prepare(rows.x))

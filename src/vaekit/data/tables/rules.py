@@ -22,7 +22,7 @@ SIGMAS = 5.0  # standard errors that a figure has to be from what chance gives
 
 @dataclass(frozen=True)
 class Choice:
-    """A kind, by its name, and ``because`` of what; a likelihood where the kind has several."""
+    """A kind, by its name, and why, ``because``; a likelihood where the kind has several."""
 
     kind: str
     because: str
