@@ -138,24 +138,26 @@ def unit(item: Public) -> str | None:
 
 
 def raised(node: ast.AST) -> Iterator[str]:
-    """The exceptions that a body raises itself, not in functions within it."""
-    for child in ast.iter_child_nodes(node):
+    """The exceptions that a body raises, and the functions within it, which are what it returns or calls."""
+    for child in ast.walk(node):
         if isinstance(child, ast.Raise) and child.exc is not None:
             name = ast.unparse(child.exc.func if isinstance(child.exc, ast.Call) else child.exc)
             if name.endswith("Error") and name not in {"NotImplementedError", "AttributeError"}:
                 yield name
-        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
-            yield from raised(child)
 
 
 def errors(item: Public) -> str | None:
-    """Those of the command line's commands are what the user sees, and their docstrings its help."""
+    """Those that a body or a private function of its module, which it calls, raises. Errors of the command line's commands are what its
+    user sees, and their docstrings are its help."""
     if any("typer." in annotation for _, annotation in parameters(item)):
         return None
-    bodies = [item.node]
+    bodies: list[ast.AST] = [item.node]
     if isinstance(item.node, ast.ClassDef):
         made = {"__init__", "__post_init__", "__new__"}
         bodies = [node for node in item.node.body if isinstance(node, Function) and node.name in made]
+    called = {node.func.id for body in bodies for node in ast.walk(body) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    helpers = [item.module.defined.get(name) for name in called if name.startswith("_")]
+    bodies += [helper for helper in helpers if isinstance(helper, Function)]
     names = sorted({name for body in bodies for name in raised(body)})
     told = re.search(r"Raises:|\b[Rr]efuse[ds]?\b|\b\w+Error\b|\bis an error\b", said(item))
     return f"does not say that it raises {', '.join(names)}" if names and not told else None
@@ -203,6 +205,7 @@ LACKING = [
     (unit, "def log_density(a: float) -> float:\n    'Of a.'"),
     (errors, "def f():\n    'One.'\n    if True:\n        raise InputError('no')"),
     (errors, "class C:\n    'A class.'\n    def __init__(self):\n        raise InputError('no')"),
+    (errors, "def f():\n    'One.'\n    def inner():\n        raise InputError('no')\n    return inner"),
     (source, "class MCEM(Objective):\n    'surrogate = -log p(x, z).'"),
 ]
 

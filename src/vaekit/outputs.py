@@ -66,7 +66,11 @@ def save(
     c: Tensor | None = None,
 ) -> None:
     """To ``target``: x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; as a table where it is one, of rows with a context ``c`` with its
-    columns; or as the figure that ``draw`` makes, by default the bare images."""
+    columns; or as the figure that ``draw`` makes, by default the bare images.
+
+    Raises:
+        InputError: examples that are no pictures, for a picture.
+    """
     if target.suffix.lower() in TABLES and known is not None and isinstance(known.schema, Schema):
         save_table(x.flatten(0, 1) if rows else x, known.schema, target, c)
         return

@@ -33,6 +33,9 @@ def fixed_noise(seed: int, k: int) -> noise.Source:
 
     The points fill the space more evenly than independent ones do, so that the error of a mean over K falls faster than 1 / sqrt(K) where
     the function is smooth (Owen, 1998); the estimates remain unbiased over seeds.
+
+    Raises:
+        InputError: when it draws: noise that is not ``[K, B, *]``.
     """
     generator = torch.Generator().manual_seed(seed)
 

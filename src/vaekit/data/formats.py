@@ -196,12 +196,20 @@ def read_amat(path: Path, columns: int) -> Bytes:
 
 
 def read_records(files: Sequence[Path], width: int) -> Bytes:
-    """``files`` of records of ``width`` bytes, one after another -> uint8 ``[N, width]``."""
+    """``files`` of records of ``width`` bytes, one after another -> uint8 ``[N, width]``.
+
+    Raises:
+        InputError: no whole number of records, or a damaged file.
+    """
     return np.concatenate([_records(read_bytes(path), width, path) for path in files])
 
 
 def read_tar(path: Path, members: Sequence[str], width: int) -> Bytes:
-    """The same, ``[N, width]``, for members of a tar archive."""
+    """The same, ``[N, width]``, for members of a tar archive.
+
+    Raises:
+        InputError: no whole number of records, or a damaged archive.
+    """
     with _reading(path), tarfile.open(path) as archive:
         opened = [archive.extractfile(member) for member in members]
         return np.concatenate([_records(file.read() if file is not None else b"", width, path) for file in opened])

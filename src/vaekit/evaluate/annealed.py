@@ -215,7 +215,10 @@ def bdmc(
     E[1 / w] = 1 / p(x), so their mean is unbiased and the bound valid however dependent they are. To make them less so, they first take
     ``annealing.refresh`` transitions at the posterior, which keeps every one of them an exact sample.
 
-    Args and errors: as `annealed_log_likelihood`; n is at least 1.
+    Arguments and errors are those of `annealed_log_likelihood`; n is at least 1.
+
+    Raises:
+        InputError: as there; ``n`` below 1.
     """
     annealing = Annealing() if annealing is None else annealing
     _check(n=n, samples=samples, batch_size=batch_size)

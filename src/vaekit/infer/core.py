@@ -149,6 +149,9 @@ def leapfrog(log_density: LogDensity, state: State, r: Tensor, epsilon: Tensor, 
         epsilon: step sizes, ``[K, B]`` or what broadcasts with it.
         m: inverse masses, broadcastable with r.
         steps: how many.
+
+    Raises:
+        InputError: a log-density of another shape, or without a gradient in z.
     """
     epsilon = epsilon.unsqueeze(-1)
     lost = torch.zeros_like(state.log_p, dtype=torch.bool)

@@ -21,6 +21,9 @@ __all__ = ["Adaptive", "checked", "linear", "sigmoidal"]
 def linear(temperatures: int) -> Tensor:
     """Evenly spaced betas ``[T]``, float64.
 
+    Raises:
+        InputError: fewer than 2 temperatures.
+
     >>> linear(3)
     tensor([0.0000, 0.5000, 1.0000], dtype=torch.float64)
     """

@@ -103,7 +103,11 @@ def from_p(k: int, n: int, *, temperature: float = 1.0) -> Pick:
 
 
 def given(z: Tensor | Sequence[Tensor]) -> Pick:
-    """The latents as told, ``[K, B, *]`` each, from the top level down; a flat model takes one tensor."""
+    """The latents as told, ``[K, B, *]`` each, from the top level down; a flat model takes one tensor.
+
+    Raises:
+        InputError: in the pass: fewer latents than levels, or of another shape.
+    """
     zs = (z,) if isinstance(z, Tensor) else tuple(z)
 
     def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
@@ -281,7 +285,11 @@ class LatentModel(nn.Module, abc.ABC):
 
     def infer(self, batch: Batch, k: int = 1, *, reparam: bool = True) -> Trace:
         """z ~ q(z | x), K = ``k`` samples each: ``[K, B, *]`` per level. With ``reparam=False`` without a gradient through z (see
-        `from_q`)."""
+        `from_q`).
+
+        Raises:
+            InputError: ``k`` below 1; q and p of one level with different events, or one with a density and the other with probabilities.
+        """
         return self.trace(from_q(k, reparam=reparam), batch)
 
     def score(self, batch: Batch, z: Tensor | Sequence[Tensor]) -> Trace:
@@ -300,7 +308,11 @@ class LatentModel(nn.Module, abc.ABC):
         return self.score(batch, z).log_joint
 
     def dream(self, n: int, *, context: Tensor | None = None) -> Trace:
-        """n pairs z, x ~ p(x, z) (no gradient through either), with q(z | x) scored at z; K = 1. ``context`` as in `sample`."""
+        """n pairs z, x ~ p(x, z) (no gradient through either), with q(z | x) scored at z; K = 1. ``context`` as in `sample`.
+
+        Raises:
+            InputError: ``context`` for another number of examples.
+        """
         c = _contexts(context, n)
         with torch.no_grad():
             made = self.trace(from_p(1, n), context=c)

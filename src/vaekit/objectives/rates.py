@@ -52,6 +52,9 @@ class Beta(Penalty):
     Args:
         weight: beta, a number or a schedule.
 
+    Raises:
+        InputError: a ``weight`` below 0.
+
     >>> Beta(4.0)(torch.ones(1, 2, 3), step=0)
     tensor([[12., 12.]])
     """

@@ -42,6 +42,9 @@ class Constant(Schedule):
 class Linear(Schedule):
     """From ``start`` to ``end`` in a straight line over ``steps`` steps, then ``end`` (KL warm-up: Sonderby et al., 2016).
 
+    Raises:
+        InputError: ``steps`` is not positive.
+
     >>> [Linear(0, 1, 4)(s) for s in (0, 1, 4, 100)]
     [0.0, 0.25, 1.0, 1.0]
     """
@@ -99,6 +102,9 @@ class Cyclical(Schedule):
 class Cosine(Schedule):
     """From ``start`` to ``end`` along half a cosine over ``steps`` steps, then ``end``.
 
+    Raises:
+        InputError: ``steps`` is not positive.
+
     >>> [round(Cosine(1, 0, 4)(s), 3) for s in (0, 2, 4, 9)]
     [1.0, 0.5, 0.0, 0.0]
     """
@@ -122,6 +128,9 @@ class Cosine(Schedule):
 class Exponential(Schedule):
     """From ``start`` to ``end`` by the same factor at each of ``steps`` steps, then ``end``: max(end, start e^(-r step)) with
     r = log(start / end) / steps, as temperatures are annealed (Jang et al., 2017).
+
+    Raises:
+        InputError: ``start``, ``end`` or ``steps`` is not positive.
 
     >>> [round(Exponential(1, 0.25, 4)(s), 3) for s in (0, 2, 4, 9)]
     [1.0, 0.5, 0.25, 0.25]

@@ -126,6 +126,9 @@ def page(title: str, *, sections: Sequence[Section], command: str = "") -> str:
         sections: in order; three or more get links at the top.
         command: what made the page; stands in the footer with the version.
 
+    Raises:
+        InputError: an item of a section that is none.
+
     >>> settings = Table(["name", "value"], [["latent", 20]])
     >>> text = page("Run 7", sections=[Section("Settings", items=[settings])], command="vaekit report runs/7")
     >>> "<h1><bdi>Run 7</bdi></h1>" in text, "<script" in text

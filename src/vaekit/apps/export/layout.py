@@ -129,7 +129,11 @@ class Layout:
 
 
 def look(model: LatentModel, batch: Batch) -> tuple[Layout, Trace]:
-    """The layout of a model, by its pass at the centre of q."""
+    """The layout of a model, by its pass at the centre of q.
+
+    Raises:
+        InputError: a model without a posterior.
+    """
     t = model.trace(at_centre(), batch)
     codes = [level for level in t.levels if level.informed]
     kinds = [tuple(event_wide(_q(level))) for level in codes]

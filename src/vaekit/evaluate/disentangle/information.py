@@ -102,6 +102,9 @@ def mig(z: Tensor, factors: Tensor, *, bins: int = 20) -> float:
         factors: integers from 0, ``[N, F]``.
         bins: bins of a code; a factor of more values than bins cannot have the full score.
 
+    Raises:
+        InputError: codes and factors that do not fit each other; fewer than 2 bins.
+
     >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(5))
     >>> mig(factors.flip(1) * torch.tensor([-3.0, 0.1]), factors), mig(factors[:, [0, 0, 1]].float(), factors)
     (1.0, 0.5)
@@ -127,6 +130,9 @@ def modularity(z: Tensor, factors: Tensor, *, bins: int = 20) -> float:
     pure noise look like one that tells a little of all.
 
     Ridgeway and Mozer, "Learning Deep Disentangled Embeddings With the F-Statistic Loss", NeurIPS 2018.
+
+    Raises:
+        InputError: codes and factors that do not fit each other; fewer than 2 bins.
 
     >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(5))
     >>> modularity(factors[:, [0, 0, 1]].float(), factors), modularity(factors.sum(1, keepdim=True).float(), factors[:, :1].repeat(1, 2))

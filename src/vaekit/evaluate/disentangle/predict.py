@@ -34,6 +34,9 @@ def sap(z: Tensor, factors: Tensor, *, ordered: Sequence[bool] | None = None, bi
         ordered: which factors have an order; None for all.
         bins: intervals of a code.
 
+    Raises:
+        InputError: codes and factors that do not fit each other; ``ordered`` of another length.
+
     >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(5))
     >>> sap(factors.float(), factors), sap(factors[:, [0, 0, 1]].float(), factors), sap(factors.float(), factors, ordered=[True, False])
     (1.0, 0.5, 0.9000)
