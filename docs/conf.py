@@ -30,8 +30,8 @@ napoleon_numpy_docstring = False  # the sections are Google's
 napoleon_use_ivar = True  # the fields of a tuple are already documented as its attributes
 
 # Docstrings are plain text with equations: in "z [K, B, *] ~ q(z|x)" the star, the bar and a name that ends in an underscore are
-# themselves and not markup. Left alone: literals, roles, doctests, tables, directives and `::` blocks.
-_CODE = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|(?<!`)`[^`]+`_?)")
+# themselves and not markup. Left alone: literals, roles, *emphasis*, doctests, tables, directives and `::` blocks.
+_CODE = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|(?<!`)`[^`]+`_?|(?<![\w*\[,(])\*[A-Za-z][^*\n]*?[\w.]\*(?![\w*]))")
 _MARKUP = re.compile(r"[*|]|(?<=\w)_(?!\w)|(?<=: [A-Z])\.$")  # "examples: N." is no item N of a list
 
 
