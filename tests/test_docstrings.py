@@ -163,21 +163,23 @@ def errors(item: Public) -> str | None:
     return f"does not say that it raises {', '.join(names)}" if names and not told else None
 
 
+SHOWN = {module for _, module, _ in shown()}
+
+
+def cites(item: Public) -> bool:
+    """By its own docstring, or by that of its module where the reference shows it."""
+    return bool(CITED.search(item.doc) or (item.module.name in SHOWN and CITED.search(item.module.doc)))
+
+
 def source(item: Public) -> str | None:
-    """Classes by their own docstring, by the module's or by that of the class that they send to (``dist.Planar``)."""
+    """Classes themselves, or by the class that they send to (`dist.Planar`)."""
     part = item.module.name.split(".")[1]
-    if (
-        item.owner is not None
-        or part not in NO_PAPER
-        or not isinstance(item.node, ast.ClassDef)
-        or item.fields
-        or str(item) not in REFERENCE
-    ):
+    if part not in NO_PAPER or item.owner or item.fields or str(item) not in REFERENCE or not isinstance(item.node, ast.ClassDef):
         return None
-    if item.node.name in NO_PAPER[part] or CITED.search(item.doc) or CITED.search(item.module.doc):
+    if item.node.name in NO_PAPER[part] or cites(item):
         return None
     sent = {home("vaekit." + name.rpartition(".")[0], name.rpartition(".")[2]) for name in re.findall(r"`(dist\.\w+)`", item.doc)}
-    return None if any(str(other) in sent and CITED.search(other.doc + other.module.doc) for other in PUBLIC) else "names no paper"
+    return None if any(str(other) in sent and cites(other) for other in PUBLIC) else "names no paper"
 
 
 CHECKS: list[Callable[[Public], str | None]] = [docstring, arguments, shapes, unit, errors, source]

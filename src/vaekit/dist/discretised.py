@@ -47,6 +47,8 @@ class Grid(constraints.Constraint):
 class DiscretisedLogistic(Distribution):
     r"""Discretised logistic, independent over the last ``event_dim`` dimensions.
 
+    Kingma et al., "Improved Variational Inference with Inverse Autoregressive Flow", NeurIPS 2016.
+
     Args:
         loc: mu, ``[*batch, *event]``, in the units of x.
         log_scale: log s, broadcastable with ``loc``, from -80 to 80 in float32.

@@ -27,6 +27,8 @@ LogMask = Callable[[Tensor, Tensor], Tensor]
 class Missing(Distribution):
     """p(x, m | z, u), scored by `dist.log_prob_observed`; a sample is x ~ p(x | z) with u where u has a value.
 
+    Ipsen, Mattei and Frellsen, "not-MIWAE: Deep Generative Modelling with Missing not at Random Data", ICLR 2021.
+
     Args:
         px: p(x | z), batch shape ``[*batch]``, events ``[D]``.
         u: values to stand for those that are missing, ``[*batch, U]``.

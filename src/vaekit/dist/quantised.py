@@ -83,6 +83,8 @@ class Quantised(Certain):
 
     Its sample is the vectors themselves, to the last bit, and hands its gradient to z_e as if it were z_e.
 
+    van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", NeurIPS 2017.
+
     Args:
         encoded: z_e, ``[*batch, D, *grid]``.
         vectors: the chosen code vectors e, as ``encoded``.

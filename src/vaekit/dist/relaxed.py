@@ -38,6 +38,8 @@ __all__ = ["BinConcrete", "Concrete", "relaxed"]
 class BinConcrete(Distribution):
     r"""The relaxed Bernoulli on (0, 1), independent over the last ``event_dim`` dimensions.
 
+    Maddison, Mnih and Teh, "The Concrete Distribution", ICLR 2017.
+
     Args:
         logits: l, ``[*batch, *event]``.
         temperature: lambda > 0.
@@ -107,6 +109,9 @@ class BinConcrete(Distribution):
 
 class Concrete(Distribution):
     r"""The relaxed one-hot vector, inside the simplex along the last dimension, independent over the event dimensions before it.
+
+    Maddison, Mnih and Teh, "The Concrete Distribution", ICLR 2017; Jang, Gu and Poole, "Categorical Reparameterization with
+    Gumbel-Softmax", ICLR 2017.
 
     Args:
         logits: l, ``[*batch, *event]``, the C classes last.

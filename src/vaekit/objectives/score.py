@@ -112,6 +112,8 @@ class REINFORCE(Objective):
     Any posterior will do whose log q(z | x) has a gradient (that of a code, which is certain, has none). Without a baseline the variance is
     that of log w itself, some hundreds of nats squared for an image.
 
+    Williams, "Simple Statistical Gradient-Following Algorithms", Machine Learning 1992.
+
     Args:
         k: samples per example.
         baseline: `RunningMean`, `LeaveOneOut` or another `Baseline`; None for b = 0. `NVIL` learns one.
