@@ -123,7 +123,9 @@ def shapes(item: Public) -> str | None:
     by_name = re.compile(r"(dict|Mapping)\[\w+, Tensor( \| None)?\]")  # such as the state of a module: they have no shape in common
     if not any(re.search(r"\bTensor\b", by_name.sub("", annotation)) for annotation in annotations):
         return None
-    return None if re.search(r"\[[^\]\n]*\]|\bscalar|\bshapes?\b", said(item)) else "has tensors and names no shape"
+    # a method that has a docstring says them there, one that has none where its contract stands
+    text = f"{item.doc}\n{contract(item) or ''}" if item.owner and item.doc else said(item)
+    return None if re.search(r"\[[^\]\n]*\]|\bscalar|\bshapes?\b", text) else "has tensors and names no shape"
 
 
 def unit(item: Public) -> str | None:
@@ -204,6 +206,7 @@ LACKING = [
     (arguments, "class C(NamedTuple):\n    'A record.'\n    width: int"),
     (shapes, "def f(a: Tensor) -> float:\n    'Of a.'"),
     (shapes, "def f() -> tuple[Tensor, int]:\n    'Two.'"),
+    (shapes, "class C:\n    'Of [B].'\n    def method(self) -> Tensor:\n        'Of it.'"),
     (unit, "def log_density(a: float) -> float:\n    'Of a.'"),
     (errors, "def f():\n    'One.'\n    if True:\n        raise InputError('no')"),
     (errors, "class C:\n    'A class.'\n    def __init__(self):\n        raise InputError('no')"),

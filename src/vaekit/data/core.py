@@ -117,7 +117,8 @@ class Split:
         return self.prepared(self.pick(index))
 
     def pick(self, index: Tensor) -> Batch:
-        """The rows ``index`` as they are stored, with context, mask and index. Nothing is drawn, so that another thread may do it."""
+        """The rows ``index`` ``[B]`` as they are stored, ``[B, *]``, with context, mask and index. Nothing is drawn, so that another
+        thread may do it."""
         mask = None if self.mask is None else _picked(self.mask, index)
         c = None if self.c is None else _picked(self.c, index)
         return Batch(_picked(self.x, index), c, mask, index.to(self.x.device))

@@ -174,7 +174,7 @@ class FileRows(StoredRows):
         return rows if self.device.type == "cpu" else rows.pin_memory().to(self.device, non_blocking=True)
 
     def take(self, index: Tensor) -> FileRows:
-        """These rows, in that order: a view."""
+        """The rows ``index`` ``[n]``, in that order: a view."""
         index = index.to("cpu")
         return self._as(index if self._index is None else self._index[index])
 
@@ -195,7 +195,7 @@ class FileRows(StoredRows):
         return other
 
     def sample(self) -> Tensor:
-        """The rows to look at where looking at all would take too long: their numbers, int64, rising.
+        """The rows to look at where looking at all would take too long: their numbers, int64 ``[n]``, rising.
 
         All of up to 64 MiB, or 8192 rows from all over a file; of more 1024 runs of neighbouring rows, from the first to the last, or 8192
         rows. It takes 0.3 s, and where the disk has to find each row a few; all of a large file would have to be read.

@@ -88,7 +88,7 @@ class ContinuousBernoulli(Distribution):
         return sum_event(log_prob_parts(self, value), len(self.event_shape))
 
     def icdf(self, value: Tensor) -> Tensor:
-        """F^-1(u) = log(1 + u (e^eta - 1)) / eta of each entry."""
+        """F^-1(u) = log(1 + u (e^eta - 1)) / eta of each entry, ``[*shape, *batch, *event]``."""
         u, v = value, value * (1 - value)
         small, near, far = _split(self.logits, 0.1)
         # u -> log(1 + u (e^eta - 1)) is the cumulant generating function of a coin with P(1) = u, of which these are the terms.

@@ -74,20 +74,20 @@ class BinConcrete(Distribution):
         return BinConcrete(self.logits.expand(*batch_shape, *self.event_shape), self.temperature, len(self.event_shape))
 
     def rsample_y(self, sample_shape: SampleShape = ()) -> Tensor:
-        """y = logit(z)."""
+        """y = logit(z), ``[*shape, *batch, *event]``."""
         u = uniform(self.logits, sample_shape, len(self.event_shape))
         return (self.logits + (torch.log(u) - torch.log1p(-u))) / self.temperature
 
     def value(self, y: Tensor) -> Tensor:
-        """z in (0, 1)."""
+        """z in (0, 1), ``[*shape, *batch, *event]`` as y."""
         return torch.sigmoid(y)
 
     def hard(self, y: Tensor) -> Tensor:
-        """The nearest of 0 and 1: a draw of the Bernoulli itself, without gradient."""
+        """The nearest of 0 and 1, ``[*shape, *batch, *event]``: a draw of the Bernoulli itself, without gradient."""
         return (y > 0).to(y.dtype)
 
     def log_prob_y(self, y: Tensor) -> Tensor:
-        """log-density of y."""
+        """log-density of y, nats ``[*shape, *batch]``."""
         return sum_event(self._parts(y), len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -148,19 +148,19 @@ class Concrete(Distribution):
         return Concrete(self.logits.expand(*batch_shape, *self.event_shape), self.temperature, len(self.event_shape))
 
     def rsample_y(self, sample_shape: SampleShape = ()) -> Tensor:
-        """y = log z."""
+        """y = log z, ``[*shape, *batch, *event]``."""
         return ((self.logits + gumbel(self.logits, sample_shape, len(self.event_shape))) / self.temperature).log_softmax(-1)
 
     def value(self, y: Tensor) -> Tensor:
-        """z inside the simplex."""
+        """z inside the simplex, ``[*shape, *batch, *event]`` as y."""
         return y.exp()
 
     def hard(self, y: Tensor) -> Tensor:
-        """The nearest one-hot vector: a draw of the categorical variable itself, without gradient."""
+        """The nearest one-hot vector, ``[*shape, *batch, *event]``: a draw of the categorical variable itself, without gradient."""
         return vertex(y)
 
     def log_prob_y(self, y: Tensor) -> Tensor:
-        """log-density of y, of its C - 1 differences y_c - y_C."""
+        """log-density of y, nats ``[*shape, *batch]``, of its C - 1 differences y_c - y_C."""
         return sum_event(self._parts(y), len(self.event_shape) - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class Local:
 
     @staticmethod
     def begin(family: Family, h: Tensor) -> Local:
-        """Before any search."""
+        """Before any search, at the numbers h ``[B, F]`` of ``family``."""
         steps = torch.zeros(len(h), dtype=torch.int64, device=h.device)
         return Local(family, h.detach().clone(), steps, steps.bool())
 

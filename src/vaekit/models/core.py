@@ -308,7 +308,8 @@ class LatentModel(nn.Module, abc.ABC):
         return self.score(batch, z).log_joint
 
     def dream(self, n: int, *, context: Tensor | None = None) -> Trace:
-        """n pairs z, x ~ p(x, z) (no gradient through either), with q(z | x) scored at z; K = 1. ``context`` as in `sample`.
+        """n pairs z, x ~ p(x, z) (no gradient through either), with q(z | x) scored at z: z ``[1, n, *]`` of each level, x ``[n, *]``.
+        ``context`` as in `sample`.
 
         Raises:
             InputError: ``context`` for another number of examples.
