@@ -40,12 +40,13 @@ autodoc_inherit_docstrings = False  # torch explains its own forward()
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
+napoleon_numpy_docstring = False  # the sections are Google's
 napoleon_use_ivar = True  # the fields of a tuple are already documented as its attributes
 
 # Docstrings are plain text with equations: in "z [K, B, *] ~ q(z|x)" the star, the bar and a name that ends in an underscore are
-# themselves and not markup. Left alone: literals, roles, doctests, tables, directives and `::` blocks.
-_CODE = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|(?<!`)`[^`]+`_?)")
-_MARKUP = re.compile(r"[*|]|(?<=\w)_(?!\w)")
+# themselves and not markup. Left alone: literals, roles, *emphasis*, doctests, tables, directives and `::` blocks.
+_CODE = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|(?<!`)`[^`]+`_?|(?<![\w*\[,(])\*[A-Za-z][^*\n]*?[\w.]\*(?![\w*]))")
+_MARKUP = re.compile(r"[*|]|(?<=\w)_(?!\w)|(?<=: [A-Z])\.$")  # "examples: N." is no item N of a list
 
 
 def _plain(line: str) -> str:
@@ -69,6 +70,13 @@ def _docstring(app: object, what: str, name: str, obj: object, options: object, 
         verbatim = bool(line.strip()) and (verbatim or line.lstrip().startswith((">>>", "===")))
         if block is None and not verbatim:
             lines[i] = _plain(line)
+    if what in ("attribute", "property") and lines:
+        lines[0] = f": {lines[0]}"  # napoleon takes the words before the first colon of these for a type
+
+
+def _skip(app: object, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """The fields of a named tuple: its docstring says what they are, and theirs says "Alias for field number 0"."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
 
 
 # A mark that says which record a figure comes from. At the beginning of a line it would end the paragraph, as an HTML block.
@@ -82,3 +90,4 @@ def _unmarked(app: object, docname: str, source: list[str]) -> None:
 def setup(app: Any) -> None:
     app.connect("source-read", _unmarked)
     app.connect("autodoc-process-docstring", _docstring, priority=100)
+    app.connect("autodoc-skip-member", _skip)

@@ -14,11 +14,13 @@ from torch import Tensor
 from vaekit.errors import InputError
 from vaekit.tensors import logmeanexp
 
-__all__ = ["Weights", "elbo", "ess", "iwae", "renyi"]
+__all__ = ["elbo", "iwae", "renyi", "ess", "Weights"]
 
 
 def elbo(log_w: Tensor) -> Tensor:
     r"""The evidence lower bound, averaged over K samples: :math:`\frac1K \sum_k \log w_k` (Kingma and Welling, 2014).
+
+    ``log_w`` ``[K, B]`` -> ``[B]``, nats.
 
     >>> elbo(torch.tensor([[-2.0], [-4.0]]))
     tensor([-3.])
@@ -29,7 +31,7 @@ def elbo(log_w: Tensor) -> Tensor:
 def iwae(log_w: Tensor) -> Tensor:
     r"""The importance-weighted bound :math:`\log \frac1K \sum_k w_k` (Burda, Grosse and Salakhutdinov, 2016).
 
-    For K = 1 it is the ELBO; its mean rises with K to log p(x).
+    ``log_w`` ``[K, B]`` -> ``[B]``, nats. For K = 1 it is the ELBO; its mean rises with K to log p(x).
 
     >>> iwae(torch.tensor([[-2.0], [-2.0]]))
     tensor([-2.])
@@ -40,7 +42,10 @@ def iwae(log_w: Tensor) -> Tensor:
 def renyi(log_w: Tensor, alpha: float) -> Tensor:
     r"""The variational Renyi bound :math:`\frac{1}{1-\alpha} \log \frac1K \sum_k w_k^{1-\alpha}` (Li and Turner, 2016).
 
-    alpha = 0 is the IWAE bound, alpha -> 1 the ELBO (taken there exactly).
+    alpha = 0 is the IWAE bound, alpha -> 1 the ELBO (taken there exactly). ``log_w`` ``[K, B]`` -> ``[B]``, nats.
+
+    Raises:
+        InputError: ``alpha`` is not finite.
     """
     if not math.isfinite(alpha):
         raise InputError(f"renyi(alpha={alpha}): alpha must be finite")
@@ -64,6 +69,12 @@ def ess(log_w: Tensor) -> Tensor:
 class Weights(NamedTuple):
     """Running sums over log-weights that arrive in chunks; add with `update`, read the properties. float64, ``[B]`` each.
 
+    Attributes:
+        k: samples so far.
+        total: sum of log w_k, nats.
+        log_sum: log of the sum of w_k.
+        log_sum_squares: log of the sum of w_k^2.
+
     >>> w = Weights.empty(1)
     >>> for chunk in torch.tensor([[-1.0], [-2.0], [-3.0], [-4.0]]).split(3):
     ...     w = w.update(chunk)
@@ -78,7 +89,7 @@ class Weights(NamedTuple):
 
     @staticmethod
     def empty(size: int, device: torch.device | str = "cpu") -> Weights:
-        """No weights yet, for ``size`` examples."""
+        """No weights yet, for ``size`` examples, on ``device``."""
         zero = torch.zeros(size, dtype=torch.float64, device=device)
         return Weights(0, zero, zero - math.inf, zero - math.inf)
 

@@ -46,18 +46,18 @@ from vaekit.sweeps import sweep
 from vaekit.types import Batch
 
 __all__ = [
-    "diagnose",
-    "embed",
-    "evaluate",
-    "interpolate",
     "list_all",
-    "load",
-    "reconstruct",
-    "report",
-    "sample",
-    "sweep",
     "train",
+    "sweep",
+    "load",
+    "evaluate",
+    "diagnose",
+    "sample",
+    "reconstruct",
+    "interpolate",
     "traverse",
+    "embed",
+    "report",
 ]
 
 FEW = 1000

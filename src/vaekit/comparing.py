@@ -42,7 +42,12 @@ __all__ = ["Comparison", "Difference", "Term", "compare"]
 
 @dataclass(frozen=True)
 class Term:
-    """A mean over examples and its standard error, nats."""
+    """A mean over examples and its standard error, nats.
+
+    Attributes:
+        value: the mean.
+        error: its standard error.
+    """
 
     value: float
     error: float

@@ -41,7 +41,11 @@ class Conditional(nn.Module):
         self.event_dim = event_dim
 
     def forward(self, c: Tensor) -> Distribution:
-        """c ``[*batch, *event]`` -> a distribution of batch shape ``[*batch]``."""
+        """c ``[*batch, *event]`` -> a distribution of batch shape ``[*batch]``.
+
+        Raises:
+            InputError: c has no batch dimension before its ``event_dim`` event dimensions.
+        """
         if c.dim() <= self.event_dim:
             raise InputError(f"an input of shape {list(c.shape)} has no batch dimension before its {self.event_dim} event dimension(s)")
         batch, event = c.shape[: c.dim() - self.event_dim], c.shape[c.dim() - self.event_dim :]

@@ -24,7 +24,7 @@ class LostRankError(RuntimeError):
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """The hint that ends an "unknown ..." message: the nearest of ``words``, or all of them when none is near.
+    """The hint that ends an "unknown ..." message: the nearest of ``words`` to ``word``, or all of them when none is near.
 
     >>> nearest("mnist:exmple", ["digits", "mnist:example"])
     'did you mean "mnist:example"?'

@@ -62,7 +62,11 @@ def write_json(path: Path, value: object) -> None:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn the file system's refusals about ``path`` into one line that says what to do."""
+    """Turn the file system's refusals about ``path`` into one line that says what to do.
+
+    Raises:
+        InputError: the file system refuses: no space, no permission, another reason.
+    """
     try:
         yield
     except OSError as error:

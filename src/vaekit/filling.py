@@ -31,7 +31,14 @@ Holes = Mapping[Any, npt.NDArray[np.bool_]]
 @dataclass(frozen=True)
 class Filled:
     """What `impute` wrote: the table without holes, then one file for each draw, then the intervals; how many cells it filled, and how many
-    cells of columns that the model is conditioned on it left missing."""
+    cells of columns that the model is conditioned on it left missing.
+
+    Attributes:
+        paths: the files written.
+        rows: of the table.
+        cells: filled.
+        left: left missing.
+    """
 
     paths: tuple[Path, ...]
     rows: int

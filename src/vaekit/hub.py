@@ -38,6 +38,7 @@ from vaekit.train.files import DamagedError, read
 __all__ = ["FORMAT", "load", "push"]
 
 FORMAT = 1
+"""The number of the format in ``vaekit.json``."""
 HUB = "hf://"
 SUMS = "vaekit.json"
 NEEDED = ("run.json", "model.safetensors")

@@ -157,7 +157,12 @@ def load(run: PathLike | Run, *, trust: bool = False, device: str = "auto") -> t
 
 
 def build(function: RecipeFunction, config: Config, known: Known | None = None) -> Recipe:
-    """Call the recipe under the run's seed, with what the run knows of its data; what torch or the recipe refuses becomes one line."""
+    """Call the recipe ``function`` under the run's seed, with the arguments in ``config`` and what the run knows of its data; what torch
+    or the recipe refuses becomes one line.
+
+    Raises:
+        InputError: the recipe refuses its arguments, or torch does.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
@@ -207,7 +212,7 @@ def source_of(function: RecipeFunction) -> Path | None:
 
 
 def command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out: PathLike | None) -> str:
-    """The command that makes this run again."""
+    """The command that makes this run again: ``recipe``, the ``arguments`` that were given, and the settings in ``config``."""
     words = ["vaekit", "train", recipe]
     for name, value in arguments.items():
         words.append(f"--{name.replace('_', '-')}={typed(value)}")

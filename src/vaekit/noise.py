@@ -58,7 +58,7 @@ def along(axis: int) -> Iterator[None]:
 
 
 def axis_of(shape: Sequence[int], event_dim: int) -> int | None:
-    """The axis of the examples in noise of a shape that is being asked for; None where it has none.
+    """The axis of the examples in noise of ``shape``, whose last ``event_dim`` axes are one event's; None where it has none.
 
     >>> with along(1):
     ...     axis_of((4, 5, 6), 1), axis_of((4, 5, 3, 6), 1), axis_of((5, 6), 1)  # [K, B, D], [K, B, M, D] of M components, [K, D]
@@ -69,14 +69,14 @@ def axis_of(shape: Sequence[int], event_dim: int) -> int | None:
 
 
 def normal(shape: Sequence[int], like: Tensor, event_dim: int = 1) -> Tensor:
-    """Independent N(0, 1) numbers of a shape, with dtype and device of ``like``; the last ``event_dim`` axes are one event's."""
+    """Independent N(0, 1) numbers of ``shape``, with dtype and device of ``like``; the last ``event_dim`` axes are one event's."""
     if _sources:
         return _sources[-1]("normal", tuple(shape), event_dim, like)
     return torch.randn(tuple(shape), dtype=like.dtype, device=like.device)
 
 
 def uniform(shape: Sequence[int], like: Tensor, event_dim: int = 1) -> Tensor:
-    """Independent uniform numbers in [0, 1), as `normal`."""
+    """Independent uniform numbers in [0, 1) of ``shape``, with dtype and device of ``like`` and ``event_dim`` as in `normal`."""
     if _sources:
         return _sources[-1]("uniform", tuple(shape), event_dim, like)
     return torch.rand(tuple(shape), dtype=like.dtype, device=like.device)

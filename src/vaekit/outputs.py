@@ -29,13 +29,17 @@ def suffixes(known: Known | None) -> tuple[str, ...]:
 
 
 def check_suffix(path: Path, *kinds: str) -> None:
-    """Refuse a file of another kind than those."""
+    """Refuse a file of another kind than ``kinds``, endings as ".csv"."""
     if path.suffix.lower() not in kinds:
         raise InputError(f'--out {path}: writes {" or ".join(kinds)}, not "{path.suffix}"')
 
 
 def place(out: Path, *kinds: str) -> Path:
-    """The file to write, after a look whether it can be: said before the work, not after it."""
+    """The file to write, of one of ``kinds``, after a look whether it can be: said before the work, not after it.
+
+    Raises:
+        InputError: another kind of file, a folder, or a place that is not there.
+    """
     if kinds and out.suffix.lower() not in kinds:
         raise InputError(f'{out}: writes {" or ".join(kinds)}, not "{out.suffix}"')
     with explained(out):
@@ -61,8 +65,12 @@ def save(
     known: Known | None = None,
     c: Tensor | None = None,
 ) -> None:
-    """x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; as a table where it is one, of rows with a context ``c`` with its columns; or as
-    the figure that ``draw`` makes, by default the bare images."""
+    """To ``target``: x ``[N, *]``, or in ``rows`` ``[R, S, *]``, as .npy; as a table where it is one, of rows with a context ``c`` with its
+    columns; or as the figure that ``draw`` makes, by default the bare images.
+
+    Raises:
+        InputError: examples that are no pictures, for a picture.
+    """
     if target.suffix.lower() in TABLES and known is not None and isinstance(known.schema, Schema):
         save_table(x.flatten(0, 1) if rows else x, known.schema, target, c)
         return
@@ -81,13 +89,14 @@ def save(
 
 
 def save_table(x: Tensor, schema: Schema, target: Path, c: Tensor | None = None) -> None:
-    """Encoded rows ``[N, D]`` as a table with the columns, dtypes and categories of the original, in a .csv or .parquet file."""
+    """Encoded rows x ``[N, D]``, with contexts c ``[N, C]`` where they have any, as a table with the columns, dtypes and categories that
+    ``schema`` had from the original, in a .csv or .parquet file ``target``."""
     _prepare(target)
     write_frame(schema.decode(x, c), target)
 
 
 def write_frame(frame: Any, target: Path) -> None:
-    """A DataFrame as a .csv or .parquet file."""
+    """A DataFrame ``frame`` as a .csv or .parquet file ``target``."""
     if target.suffix.lower() == ".csv":
         found = frame.to_csv(index=False).encode()
     else:
@@ -98,14 +107,14 @@ def write_frame(frame: Any, target: Path) -> None:
 
 
 def default_path(run: Run, name: str, x: Tensor, known: Known | None = None) -> Path:
-    """In the run's figures: a picture where x ``[N, *]`` are images; a table in the run folder."""
+    """Where a command writes x under ``name``. In the run's figures: a picture where x ``[N, *]`` are images; a table in the run folder."""
     if suffixes(known)[0] == ".csv":
         return run.path / f"{name}.csv"
     return run.figures / f"{name}{'.png' if _are_images(x) else '.npy'}"
 
 
 def diagnosis_text(found: Diagnosis, split: str) -> str:
-    """The figures, then a sentence on each thing that stands out."""
+    """The figures of ``found``, then a sentence on each thing that stands out."""
     lines = []
     if found.test is not None:
         lines.append(f"{found.test.examples} {split} examples, {found.test.samples} samples of z each")

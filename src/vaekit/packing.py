@@ -38,6 +38,7 @@ class Packed:
 
     @property
     def bits_per_value(self) -> float:
+        """8 times the bytes of the file, over the values in it; 0 where there are none."""
         return 8 * self.bytes / self.values if self.values else 0.0
 
 
@@ -84,7 +85,7 @@ def compress(
 
 
 def decompress(run: PathLike | Run, source: PathLike, out: PathLike, *, trust: bool = False, watch: Watch | None = None) -> Packed:
-    """`vaekit.apps.compress.decompress` of a file, written to ``out`` as .npy or .npz.
+    """`vaekit.apps.compress.decompress` of the file ``source``, written to ``out`` as .npy or .npz.
 
     Raises:
         InputError: as `load` and `vaekit.apps.compress.decompress`; another ending of ``out``; a model with a context.

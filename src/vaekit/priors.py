@@ -16,7 +16,7 @@ from vaekit import dist
 from vaekit.dist import DiagGaussian, Mixture
 from vaekit.errors import InputError
 
-__all__ = ["Bernoulli", "DiagNormal", "FullNormal", "GaussianMixture", "OneHot", "StandardNormal", "VampPrior"]
+__all__ = ["StandardNormal", "DiagNormal", "FullNormal", "GaussianMixture", "VampPrior", "Bernoulli", "OneHot"]
 
 
 class StandardNormal(nn.Module):

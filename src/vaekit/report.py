@@ -61,7 +61,8 @@ Drawing = tuple[str, Figure, str, str]
 
 
 def write_report(run: Run, recipe: Recipe, evaluations: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Figures to ``figures/``, all of it to ``report.html``; the path of the page."""
+    """Figures to ``figures/``, all of it to ``report.html``; the path of the page. ``recipe`` is the run's, and ``evaluations`` what was
+    measured so far, by split."""
     model, data = recipe.model, recipe.data()
     shown = _some(data.test, POINTS)
     with explained(run.figures):

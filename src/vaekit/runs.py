@@ -34,13 +34,32 @@ from vaekit.text import measured, notebook_table
 __all__ = ["FORMAT", "Config", "PathLike", "Run", "claim", "create", "open_run", "read_known", "read_results", "versions"]
 
 PathLike = str | os.PathLike[str]
+"""A path, as text or as an object."""
 
 FORMAT = 1
+"""The number of the format in ``run.json``."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What ``run.json`` holds. ``arguments`` are all of the recipe's, the defaults too, so that a later default changes no old run."""
+    """What ``run.json`` holds. ``arguments`` are all of the recipe's, the defaults too, so that a later default changes no old run.
+
+    Attributes:
+        recipe: by its name.
+        arguments: by their names.
+        seed: of weights and training.
+        precision: of training.
+        compile: as asked; None leaves it to the run.
+        device: asked for; empty for the recipe's.
+        devices: of the last start: a run may go on with others.
+        strategy: of several processes, ddp or fsdp.
+        format: of this file.
+        state: training, finished, or how it ended.
+        command: that makes this run again.
+        created: when.
+        versions: of vaekit, Python and the packages that compute, by their names.
+        end: epochs done, planned, and the best by validation, once training has ended.
+    """
 
     recipe: str
     arguments: Mapping[str, Any]
@@ -60,21 +79,24 @@ class Config:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and its configuration."""
+    """A run folder and its configuration, ``config``."""
 
     path: Path
     config: Config
 
     @property
     def name(self) -> str:
+        """The last part of the path."""
         return self.path.name
 
     @property
     def weights(self) -> Path:
+        """Where the weights of the trained model lie."""
         return self.path / "model.safetensors"
 
     @property
     def figures(self) -> Path:
+        """The folder of the figures."""
         return self.path / "figures"
 
     @property
@@ -188,7 +210,7 @@ def versions() -> dict[str, str]:
 
 
 def read_results(run: Run, name: str, command: str) -> dict[str, dict[str, Any]]:
-    """What a command has written into a file of the run so far, by split.
+    """What a command has written into the file ``name`` of the run so far, by split.
 
     Raises:
         InputError: the file is damaged.

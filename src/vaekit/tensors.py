@@ -25,7 +25,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def logmeanexp(log_w: Tensor, dim: int = 0) -> Tensor:
-    """log( (1/K) sum_k exp(log_w_k) ) along ``dim`` of size K, without overflow.
+    """log( (1/K) sum_k exp(log_w_k) ), nats ``[*]``, of ``log_w`` along ``dim`` of size K, without overflow.
 
     >>> logmeanexp(torch.tensor([0.0, 0.0, 1000.0]) - 1000.0).exp()
     tensor(0.3333)

@@ -41,7 +41,7 @@ def measured(value: float, error: float | None = None, unit: str = "") -> str:
 
 
 def notebook_table(title: str, rows: Sequence[Sequence[object]], *, headers: Sequence[str] = ()) -> str:
-    """What ``_repr_html_`` gives: a table with a caption, the first cell of each row its name. All text is escaped.
+    """What ``_repr_html_`` gives: a table with a caption, ``headers`` and ``rows``, the first cell of each its name. All text is escaped.
 
     >>> notebook_table("<b>", [["a", 1]])
     '<table><caption>&lt;b&gt;</caption><tbody><tr><th scope="row">a</th><td>1</td></tr></tbody></table>'

@@ -28,7 +28,8 @@ PARENT = "VAEKIT_RESUME_LINE"
 
 
 class Rank(NamedTuple):
-    """One process of ``size``: its number from 0, its number among the ``here`` on this machine, how often all were started anew."""
+    """One process of ``size``: its ``number`` from 0, its number ``local`` among the ``here`` on this machine, and ``attempt``, how
+    often all were started anew."""
 
     number: int
     size: int
@@ -47,7 +48,8 @@ def this_rank() -> Rank | None:
 
 
 def last_words(message: str, status: int) -> bool:
-    """Leave a message where torchrun finds it; whether to print it here as well, so that it is printed once."""
+    """Leave a message where torchrun finds it; whether to print it here as well, so that it is printed once. ``status`` is the exit
+    status."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file and "TORCHELASTIC_RUN_ID" in os.environ:
         Path(file).write_text(json.dumps({"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}))
@@ -70,7 +72,7 @@ def leave_resume_line(line: str) -> None:
 
 
 def start(words: Sequence[str], devices: int) -> int:
-    """Run ``vaekit WORDS`` in so many processes on this machine and wait for them; the exit status.
+    """Run ``vaekit`` with ``words`` in ``devices`` processes on this machine and wait for them; the exit status.
 
     When one dies the others are ended at once, and one line on standard error says which and by what.
     """

@@ -33,7 +33,7 @@ SPEARMAN, RATIO, V = "rank correlation", "correlation ratio", "Cramér's V"
 
 
 def distance(column: Column, x: Array, y: Array) -> float:
-    """Of the values ``[N]`` and ``[M]`` of one column, encoded, NaN where missing; NaN where one has none.
+    """How far the values ``x`` ``[N]`` and ``y`` ``[M]`` of one column are apart, encoded, NaN where missing; NaN where one has none.
 
     >>> from vaekit.data.tables import Binary, Continuous
     >>> distance(Continuous(name="a", dtype="float64"), np.array([0.0, 1.0]), np.array([1.0, 2.0, np.nan]))
@@ -53,7 +53,7 @@ def distance(column: Column, x: Array, y: Array) -> float:
 
 
 def measure(a: Column, b: Column) -> str:
-    """The name of the association of two columns."""
+    """The name of the association of two columns, ``a`` and ``b``."""
     coded = (a.kind in CODED) + (b.kind in CODED)
     return (SPEARMAN, RATIO, V)[coded]
 

@@ -197,7 +197,8 @@ class BaseVAE(BaseEstimator, abc.ABC):
         return self._out(found, frame_of(X))
 
     def impute_distribution(self, X: ArrayLike, *, draws: int = 0, coverage: float | None = None) -> Imputed:
-        """Conditional means, joint draws and intervals of the missing entries, in the columns' own units; see `vaekit.apps.impute`."""
+        """Conditional means, joint draws and intervals of the missing entries, in the columns' own units; see `vaekit.apps.impute`.
+        ``draws`` and ``coverage`` as there."""
         check_is_fitted(self)
         rows = self._rows(X, reset=False)
         k = max(self.n_samples, IMPUTED_WITH)

@@ -61,7 +61,15 @@ class Closeness:
 
 
 def closeness(columns: Sequence[Column], synthetic: Array, real: Array, train: Array, *, seed: int = 0) -> Closeness:
-    """Compare distances to the closest of the rows ``train [N, D]``, encoded, NaN where missing."""
+    """Compare distances to the closest of the rows ``train [N, D]``, encoded, NaN where missing.
+
+    Args:
+        columns: of the table.
+        synthetic: rows ``[M, D]``.
+        real: rows that were held out, ``[R, D]``.
+        train: rows that the model saw, ``[N, D]``.
+        seed: of the resamples.
+    """
     r = np.random.default_rng(seed)
     lacking = _lacking(columns, synthetic, real, train, r)
     (near, _, same), (held, _, held_same) = (closest(columns, rows, train, lacking) for rows in (synthetic, real))
@@ -87,7 +95,7 @@ def closeness(columns: Sequence[Column], synthetic: Array, real: Array, train: A
 def closest(columns: Sequence[Column], rows: Array, train: Array, lacking: Array) -> tuple[Array, NDArray[np.intp], NDArray[np.bool_]]:
     """(distance to the closest of ``train [N, D]``, which that is, whether one is agreed with) of each of ``rows [M, D]``: ``[M]`` each.
 
-    ``lacking [D]`` is the delta of a cell that one of the two lacks.
+    ``columns`` are those of the table. ``lacking [D]`` is the delta of a cell that one of the two lacks.
     """
     scales = [_scale(column, train[:, d]) for d, column in enumerate(columns)]
     grains = [_grain(column, train[:, d]) for d, column in enumerate(columns)]

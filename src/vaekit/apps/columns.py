@@ -20,6 +20,7 @@ from vaekit.types import Batch
 __all__ = ["Array", "Numeric"]
 
 Array = NDArray[np.float64]
+"""float64 of any shape."""
 
 
 @dataclass(frozen=True, eq=False)

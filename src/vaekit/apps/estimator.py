@@ -130,7 +130,11 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         return codes
 
     def inverse_transform(self, X: ArrayLike) -> Array:
-        """E[x | z] of codes z ``[N, n_components_]``, in the columns' own units; of codes in a DataFrame a DataFrame."""
+        """E[x | z] of codes z ``[N, n_components_]``, in the columns' own units; of codes in a DataFrame a DataFrame.
+
+        Raises:
+            InputError: codes of another width than ``n_components_``.
+        """
         check_is_fitted(self)
         z = check_array(X, dtype=np.float64)
         if z.shape[1] != self.n_components_:
@@ -144,7 +148,11 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseVAE)
         return float(self.score_samples(X).mean())
 
     def sample(self, n_samples: int = 1) -> Array:
-        """New rows x ~ p(x), ``[n_samples, D]``, other ones at each call but for a ``random_state``; a DataFrame after a fit on one."""
+        """New rows x ~ p(x), ``[n_samples, D]``, other ones at each call but for a ``random_state``; a DataFrame after a fit on one.
+
+        Raises:
+            InputError: ``n_samples`` below 1.
+        """
         check_is_fitted(self)
         if n_samples < 1:
             raise InputError(f"sample({n_samples}): at least 1 row is needed")

@@ -50,6 +50,8 @@ class ColumnDistance:
     """A column of the synthetic table beside the held-out rows.
 
     Attributes:
+        name: of the column.
+        kind: of the column, as its schema says.
         distance: from 0, alike, to 1; NaN where one of them has no value.
         usual: the same distance between as many training rows, or all, and the held-out ones.
         missing, missing_real: shares of the cells.
@@ -65,7 +67,16 @@ class ColumnDistance:
 
 @dataclass(frozen=True)
 class PairDifference:
-    """The association of two columns in the synthetic, the held-out and as many training rows, or all; NaN where one is constant there."""
+    """The association of two columns in the synthetic, the held-out and as many training rows, or all; NaN where one is constant there.
+
+    Attributes:
+        a: name of one column.
+        b: name of the other.
+        measure: which association, see `vaekit.apps.associations.measure`.
+        synthetic: in the synthetic rows.
+        real: in the held-out rows.
+        train: in the training rows.
+    """
 
     a: str
     b: str
@@ -76,10 +87,12 @@ class PairDifference:
 
     @property
     def difference(self) -> float:
+        """How far the synthetic rows are from the held-out ones."""
         return abs(self.synthetic - self.real)
 
     @property
     def usual(self) -> float:
+        """How far training rows are from the held-out ones: what is to be expected of as many rows."""
         return abs(self.train - self.real)
 
 
@@ -205,7 +218,8 @@ def fidelity(schema: Schema, synthetic: Tensor, real: Tensor, train: Tensor, *, 
 
 
 def told_apart(columns: Sequence[Column], a: Array, b: Array, *, seed: int = 0) -> tuple[float, float]:
-    """(AUROC, standard error) of gradient-boosted trees that are to tell rows a from rows b, encoded; the mean over 5 folds.
+    """(AUROC, standard error) of gradient-boosted trees that are to tell rows a from rows b of a table of ``columns``, encoded; the mean
+    over 5 folds.
 
     The error allows for folds that share most of what they are trained on, as Nadeau and Bengio, "Inference for the generalization
     error", Machine Learning 2003: the mean of their squared errors, times 1/5 + 1/4.
@@ -224,7 +238,8 @@ def told_apart(columns: Sequence[Column], a: Array, b: Array, *, seed: int = 0) 
 
 
 def auroc(positive: Array, negative: Array) -> tuple[float, float]:
-    """(area under the curve, standard error), ties counted half (DeLong, DeLong and Clarke-Pearson, Biometrics 1988).
+    """(area under the curve, standard error) of scores that are to be larger in ``positive`` ``[N]`` than in ``negative`` ``[M]``, ties
+    counted half (DeLong, DeLong and Clarke-Pearson, Biometrics 1988).
 
     >>> auroc(np.array([2.0, 3.0, 4.0]), np.array([1.0, 1.0, 3.0]))[0]
     0.8333333333333334

@@ -57,7 +57,15 @@ class Encoder(nn.Sequential):
 
 
 def build(head: heads.Head, prior: Callable[[int], nn.Module], latent: int, layers: Sequence[int], seed: int) -> VAE:
-    """A VAE of standardised columns; its encoder is told which entries were observed. The caller's random numbers are left alone."""
+    """A VAE of standardised columns; its encoder is told which entries were observed. The caller's random numbers are left alone.
+
+    Args:
+        head: of p(x | z); its event is a row.
+        prior: latent dimensions -> the prior.
+        latent: D.
+        layers: widths of the hidden layers of the encoder, and of the decoder in this order too.
+        seed: of the initial weights.
+    """
     with torch.random.fork_rng(devices=[]):
         seed_noise(seed, torch.device("cpu"))
         return VAE(
@@ -94,8 +102,8 @@ class Plan:
 
 
 def train(model: VAE, batch: Batch, plan: Plan) -> int:
-    """Train on a batch's rows in place, in float32; the model comes back in float64, in which it is to be evaluated. The steps
-    behind its weights: fewer than were done where it was best before the last."""
+    """Train on a batch's rows in place as ``plan`` says, in float32; the model comes back in float64, in which it is to be evaluated. The
+    steps behind its weights: fewer than were done where it was best before the last."""
     generator = torch.Generator().manual_seed(plan.seed)
     order = torch.randperm(batch.size, generator=generator)
     held = int(plan.held_out * batch.size)

@@ -109,7 +109,8 @@ def _kl(q: Adapted, p: Adapted) -> Tensor:
 
 @dataclass(frozen=True)
 class PyroModel:
-    """``batch -> None``: z ~ p(z) and x ~ p(x | z), observed, for every example of the batch."""
+    """``batch -> None``: z ~ p(z) and x ~ p(x | z), observed, for every example of the batch. ``vae`` is the model, ``name`` that of
+    its module in Pyro's store."""
 
     vae: VAE
     name: str
@@ -132,7 +133,8 @@ class PyroModel:
 
 @dataclass(frozen=True)
 class PyroGuide:
-    """``batch -> None``: z ~ q(z | x) for every example of the batch."""
+    """``batch -> None``: z ~ q(z | x) for every example of the batch. ``vae`` is the model, ``name`` that of its module in Pyro's
+    store."""
 
     vae: VAE
     name: str

@@ -28,10 +28,14 @@ CHUNK = 2_000_000
 
 
 def fixed_noise(seed: int, k: int) -> noise.Source:
-    """Noise whose rows are all alike: ``[K, 1, *]`` numbers drawn once and repeated over B; normal ones are a scrambled Sobol sequence.
+    """Noise whose rows are all alike: ``[K, 1, *]`` numbers, K = ``k``, drawn once and repeated over B; normal ones are a scrambled Sobol
+    sequence.
 
     The points fill the space more evenly than independent ones do, so that the error of a mean over K falls faster than 1 / sqrt(K) where
     the function is smooth (Owen, 1998); the estimates remain unbiased over seeds.
+
+    Raises:
+        InputError: when it draws: noise that is not ``[K, B, *]``.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -59,7 +63,7 @@ def rows_at_once(size: int, samples: int) -> int:
 
 
 def widest(model: nn.Module, x: Tensor) -> int:
-    """The most numbers that a row takes: x itself, or what comes out of a linear layer, as z and its moments do."""
+    """The most numbers that a row of x ``[B, *]`` takes: x itself, or what comes out of a linear layer, as z and its moments do."""
     return max([x[:1].numel(), *(m.out_features for m in model.modules() if isinstance(m, nn.Linear))])
 
 
@@ -87,7 +91,13 @@ def log_evidence(model: LatentModel, batch: Batch, samples: int, seed: int) -> T
 
 class Explained(NamedTuple):
     """log p(x_obs) of each row, ``[B]``; log p(x_d | x_rest) of each entry, ``[B, D]``, 0 where nothing was observed, and where p(x_rest)
-    is 0 in floating point already; and log p(x_rest), ``[B, D]``; nats."""
+    is 0 in floating point already; and log p(x_rest), ``[B, D]``; nats.
+
+    Attributes:
+        log_px: log p(x_obs), ``[B]``.
+        parts: log p(x_d | x_rest), ``[B, D]``.
+        rest: log p(x_rest), ``[B, D]``.
+    """
 
     log_px: Tensor
     parts: Tensor
@@ -148,7 +158,8 @@ def check_explained(model: LatentModel, batch: Batch) -> None:
 
 
 def given_rest(log_px: Tensor, rest: Tensor) -> Tensor:
-    """log p(x) - log p(x_rest), ``[B, D]``; 0 where both are -inf, of which nothing can be said."""
+    """log p(x) - log p(x_rest), nats ``[B, D]``, of ``log_px`` ``[B]`` and ``rest`` ``[B, D]``; 0 where both are -inf, of which nothing
+    can be said."""
     return torch.where(rest.isneginf(), torch.zeros_like(rest), log_px.unsqueeze(1) - rest)
 
 

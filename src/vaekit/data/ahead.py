@@ -100,7 +100,8 @@ class Pace:
 
 
 def ahead_where_slow(function: Callable[[T], R], items: Iterable[T], *, depth: int) -> Generator[R]:
-    """``map(function, items)``, by `Ahead` from where it is slow on. To be closed where it is not run to its end."""
+    """``map(function, items)``, by `Ahead` from where it is slow on, ``depth`` items in advance. To be closed where it is not run to its
+    end."""
     rest, pace = iter(items), Pace()
     for item in rest:
         begun = perf_counter()

@@ -23,6 +23,9 @@ def permutation(n: int, seed: int) -> Tensor:
     RandomState is numpy's frozen generator: its stream is the same in every version, so a split drawn today is drawn again in ten
     years. torch and numpy's newer Generator promise no such thing.
 
+    Raises:
+        InputError: a seed outside of 0 ... 2^32 - 1.
+
     >>> permutation(5, seed=0)
     tensor([2, 0, 1, 3, 4])
     """
@@ -55,6 +58,7 @@ def arrays(
             rows to use instead. ``valid=0`` means no validation split; there is always a test split.
         seed: of `permutation`, whose first rows are the test split, the next the validation split, and the rest the training
             split, in that order. Nothing is permuted when nothing is drawn.
+        name: of the data set.
 
     Raises InputError for text, objects or complex numbers, for infinite values, for labels that do not fit, and for empty splits.
 
@@ -124,7 +128,11 @@ def _given(size: Any, what: str, missing: bool) -> Any:
 
 
 def divided(rows: Split, wanted: dict[str, Any], seed: int, name: str) -> DataSet:
-    """Rows as a data set: "test" and "valid" are splits, or amounts that are drawn from the rows."""
+    """Rows as a data set called ``name``: "test" and "valid" of ``wanted`` are splits, or amounts that are drawn from the rows.
+
+    Raises:
+        InputError: no test rows, or none left to train on.
+    """
     n = len(rows)
     held = {split: size for split, size in wanted.items() if isinstance(size, Split)}
     counts = {split: _count(size, n, split) for split, size in wanted.items() if split not in held}
@@ -144,7 +152,12 @@ def divided(rows: Split, wanted: dict[str, Any], seed: int, name: str) -> DataSe
 
 
 def last_rows(train: Split, valid: int) -> tuple[Split, Split | None]:
-    """The training split without its last ``valid`` rows, and those rows as a split (None for 0): how official sets are held out."""
+    """The training split ``train`` without its last ``valid`` rows, and those rows as a split (None for 0): how official sets are held
+    out.
+
+    Raises:
+        InputError: ``valid`` is negative, or leaves no row.
+    """
     n = len(train)
     if not 0 <= valid < n:
         raise InputError(f"valid={valid} cannot be held out of {n} training rows; give a count from 0 to {n - 1}")

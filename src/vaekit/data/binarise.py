@@ -25,7 +25,7 @@ def bernoulli(x: Tensor) -> Tensor:
 
 
 def binarise(data: DataSet, *, seed: int = 0) -> DataSet:
-    """Dynamic binarisation of images in [0, 1]: x_d ~ Bernoulli(grey_d) (Salakhutdinov & Murray, 2008; Burda et al., 2016).
+    """Dynamic binarisation of ``data``, images in [0, 1]: x_d ~ Bernoulli(grey_d) (Salakhutdinov & Murray, 2008; Burda et al., 2016).
 
     The training split is drawn anew at every read, from torch's global generator. The test and validation splits are drawn once,
     so that evaluation is repeatable: pixel d is 1 where u_d < grey_d, with u from ``numpy.random.RandomState(seed)`` for the test

@@ -21,7 +21,8 @@ from vaekit.types import Batch
 
 __all__ = ["Prepare", "Rows", "Split", "DataSet", "Factor", "to_float"]
 
-Prepare = Callable[[Tensor], Tensor]  # stored rows [B, *] -> float32 model input [B, *]
+Prepare = Callable[[Tensor], Tensor]
+"""Stored rows ``[B, *]`` -> float32 input of the model ``[B, *]``."""
 Rows = Tensor | StoredRows  # [N, *], a tensor, or rows that become one batch by batch
 CHUNK = 2**22  # values looked at at a time
 
@@ -116,7 +117,8 @@ class Split:
         return self.prepared(self.pick(index))
 
     def pick(self, index: Tensor) -> Batch:
-        """The rows ``index`` as they are stored, with context, mask and index. Nothing is drawn, so that another thread may do it."""
+        """The rows ``index`` ``[B]`` as they are stored, ``[B, *]``, with context, mask and index. Nothing is drawn, so that another
+        thread may do it."""
         mask = None if self.mask is None else _picked(self.mask, index)
         c = None if self.c is None else _picked(self.c, index)
         return Batch(_picked(self.x, index), c, mask, index.to(self.x.device))
@@ -166,7 +168,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor that the data were made by: its name, its number of values, and whether they have an order (a size has, a shape none)."""
+    """A factor that the data were made by: its name, its number of values, ``size``, and whether they are ``ordered`` (a size is, a
+    shape is not)."""
 
     name: str
     size: int
@@ -175,10 +178,13 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A named data set: training and test splits, and a validation split where there is one, of one event shape.
+    """A named data set: training and test splits, and a validation split ``valid`` where there is one, of one event shape.
 
     ``label_names[label]`` is the name of a class, where classes have names. Where the data were made by known ``factors``, the label is
     the number of a combination of their values, the last factor changing fastest (`vaekit.data.factor_values` takes it apart).
+
+    Raises:
+        InputError: splits of different shapes or context widths; labels that the factors or the names of classes do not have.
 
     >>> x = torch.rand(6, 2, generator=torch.Generator().manual_seed(0))
     >>> data = DataSet("toy", train=Split(x[:4]), test=Split(x[4:]))
@@ -224,7 +230,11 @@ class DataSet:
         return self.train.shape
 
     def split(self, name: str) -> Split:
-        """The split called "train", "valid" or "test"."""
+        """The split called "train", "valid" or "test".
+
+        Raises:
+            InputError: the data set has no such split.
+        """
         splits = self._splits()
         if name == "valid" and name not in splits:
             raise InputError(f'"{self.name}" has no validation split; hold one out when it is read (valid=...), or use "train" or "test"')

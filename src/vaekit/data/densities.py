@@ -42,7 +42,8 @@ def energy(number: int) -> tuple[LogDensity, float]:
 
 
 def log_normaliser(log_density: LogDensity, *, half_width: float = 8.0, n: int = 1601) -> float:
-    """log of the integral over the square [-half_width, half_width]^2 by the trapezoid rule on n x n points, float64.
+    """log of the integral, nats, of exp ``log_density``, ``[n, 2] -> [n]``, over the square [-half_width, half_width]^2 by the trapezoid
+    rule on n x n points, float64.
 
     The density must have vanished at the border.
 

@@ -36,7 +36,8 @@ COPIED = 5e8  # bytes a second that are copied at least
 
 
 def plain(array: npt.NDArray, what: str, *, copy: bool) -> Tensor:
-    """An array as a tensor of a dtype that torch computes with: float64 and wider as float32, unsigned integers above a byte as int64.
+    """An array ``[*]`` as a tensor ``[*]`` of a dtype that torch computes with: float64 and wider as float32, unsigned integers above a
+    byte as int64. ``what`` names the array in messages; without ``copy`` the tensor shares its memory where it can.
 
     Raises:
         InputError: text, objects or complex numbers.
@@ -135,6 +136,9 @@ class FileRows(StoredRows):
         dtype: as a tensor of these rows would have it: float64 is read as float32. So with the shape.
         device: where `read` puts rows.
 
+    Args:
+        source: the ``.npy`` file, or its path.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/x.npy", np.arange(8.0).reshape(4, 2))
@@ -170,7 +174,7 @@ class FileRows(StoredRows):
         return rows if self.device.type == "cpu" else rows.pin_memory().to(self.device, non_blocking=True)
 
     def take(self, index: Tensor) -> FileRows:
-        """These rows, in that order: a view."""
+        """The rows ``index`` ``[n]``, in that order: a view."""
         index = index.to("cpu")
         return self._as(index if self._index is None else self._index[index])
 
@@ -191,7 +195,7 @@ class FileRows(StoredRows):
         return other
 
     def sample(self) -> Tensor:
-        """The rows to look at where looking at all would take too long: their numbers, int64, rising.
+        """The rows to look at where looking at all would take too long: their numbers, int64 ``[n]``, rising.
 
         All of up to 64 MiB, or 8192 rows from all over a file; of more 1024 runs of neighbouring rows, from the first to the last, or 8192
         rows. It takes 0.3 s, and where the disk has to find each row a few; all of a large file would have to be read.

@@ -54,7 +54,11 @@ class Source:
 
 
 def data_folder() -> Path | None:
-    """``$VAEKIT_DATA``, or None when it is not set."""
+    """``$VAEKIT_DATA``, or None when it is not set.
+
+    Raises:
+        InputError: it is set to what is no folder.
+    """
     value = os.environ.get("VAEKIT_DATA")
     if not value:
         return None
@@ -75,14 +79,16 @@ def cache_folder() -> Path:
 
 
 def find(source: Source, *names: str) -> Path | None:
-    """The first of ``names`` that lies in ``$VAEKIT_DATA`` or, failing that, in the cache; None when none does."""
+    """The first of ``names`` that lies in ``$VAEKIT_DATA`` or, failing that, in the cache, among the files of ``source``; None when none
+    does."""
     folders = (data_folder(), cache_folder())
     paths = (folder / source.name / name for folder in folders if folder is not None for name in names)
     return next((path for path in paths if os.path.exists(path)), None)
 
 
 def locate(source: Source, file: str) -> Path:
-    """The path of ``file``: in ``$VAEKIT_DATA``, else in the cache, where it is downloaded to when it is not there or is damaged.
+    """The path of ``file`` of ``source``: in ``$VAEKIT_DATA``, else in the cache, where it is downloaded to when it is not there or is
+    damaged.
 
     Raises InputError when it cannot be had; the message says where to put a copy by hand.
     """
@@ -138,7 +144,8 @@ def _reason(error: requests.RequestException) -> str:
 
 
 def remembered(source: Source, key: str, shape: tuple[int, ...], make: Callable[[], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """Bytes that are slow to decode: read from the cache as they are, or made by ``make()`` and kept there.
+    """Bytes of ``shape`` that are slow to decode: read from the cache as they are, or made by ``make()`` and kept there, under the name
+    ``key`` of ``source``.
 
     A kept file that is damaged is made again. A cache that is full or read-only costs the next reader time and is no error.
     """

@@ -59,7 +59,12 @@ def check(data: bytes | Bytes, expected: str, path: Path) -> None:
 
 
 def checked(data: npt.NDArray[Any], shape: Sequence[int], expected: str, path: Path) -> Bytes:
-    """The decoded array in C order, once its dtype (uint8), its shape and its checksum are those of the published data."""
+    """The decoded array in C order, once its dtype (uint8), its shape and its checksum are those of the published data; ``expected`` is
+    the checksum.
+
+    Raises:
+        InputError: they are not.
+    """
     if data.dtype != np.uint8 or data.shape != tuple(shape):
         raise InputError(f"{path} holds an array of {data.dtype} {list(data.shape)}, expected uint8 {list(shape)}; {REPAIR}")
     data = np.ascontiguousarray(data)
@@ -83,7 +88,11 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, unpacked when its name ends in .gz or .xz; never empty."""
+    """The content of a file, unpacked when its name ends in .gz or .xz; never empty.
+
+    Raises:
+        InputError: an empty or damaged file.
+    """
     with _reading(path):
         if path.suffix == ".gz":
             data = gzip.decompress(path.read_bytes())
@@ -99,7 +108,10 @@ def read_bytes(path: Path) -> bytes:
 def read_idx(path: Path, shape: Sequence[int], expected: str) -> Bytes:
     """An IDX file of unsigned bytes (LeCun): 0, 0, 8, the number of axes, their lengths (big-endian uint32), then the values.
 
-    ``expected`` is the checksum of the whole unpacked file.
+    ``expected`` is the checksum of the whole unpacked file, ``shape`` that of the array it must hold.
+
+    Raises:
+        InputError: another kind of file, another shape, or damage.
     """
     data = read_bytes(path)
     start = 4 + 4 * len(shape)
@@ -115,7 +127,11 @@ def read_idx(path: Path, shape: Sequence[int], expected: str) -> Bytes:
 
 
 def read_npz(path: Path, key: str, shape: Sequence[int]) -> Bytes:
-    """One uint8 array of a numpy .npz file; nothing is unpickled."""
+    """The uint8 array of ``shape`` called ``key`` of a numpy .npz file; nothing is unpickled.
+
+    Raises:
+        InputError: no such array, another dtype or shape, or damage.
+    """
     with _reading(path), zipfile.ZipFile(path) as archive:
         if f"{key}.npy" not in archive.namelist():
             raise InputError(f'{path} has no array "{key}"; it holds {", ".join(archive.namelist()) or "nothing"}; {REPAIR}')
@@ -127,7 +143,12 @@ def read_npz(path: Path, key: str, shape: Sequence[int]) -> Bytes:
 
 
 def read_npz_blocks(path: Path, key: str, shape: Sequence[int], dtype: npt.DTypeLike, *, rows: int = 4096) -> Iterator[npt.NDArray[Any]]:
-    """One array of a numpy .npz file that is too large to be held twice: blocks of ``rows`` rows, in order; nothing is unpickled."""
+    """The array of ``shape`` and ``dtype`` called ``key`` of a numpy .npz file that is too large to be held twice: blocks of ``rows``
+    rows, in order; nothing is unpickled.
+
+    Raises:
+        InputError: no such array, another dtype or shape, or damage.
+    """
     with _reading(path), zipfile.ZipFile(path) as archive:
         if f"{key}.npy" not in archive.namelist():
             raise InputError(f'{path} has no array "{key}"; it holds {", ".join(archive.namelist()) or "nothing"}; {REPAIR}')
@@ -147,7 +168,11 @@ def read_npz_blocks(path: Path, key: str, shape: Sequence[int], dtype: npt.DType
 
 
 def read_mat(path: Path, key: str) -> npt.NDArray[Any]:
-    """One array of a MATLAB v5 file."""
+    """The array called ``key`` of a MATLAB v5 file.
+
+    Raises:
+        InputError: no such array, or damage.
+    """
     from scipy.io import loadmat
 
     data = io.BytesIO(read_bytes(path))
@@ -159,7 +184,11 @@ def read_mat(path: Path, key: str) -> npt.NDArray[Any]:
 
 
 def read_amat(path: Path, columns: int) -> Bytes:
-    """Rows of ``columns`` digits 0 or 1 with single spaces between them, a newline after each row -> uint8 ``[N, columns]``."""
+    """Rows of ``columns`` digits 0 or 1 with single spaces between them, a newline after each row -> uint8 ``[N, columns]``.
+
+    Raises:
+        InputError: no whole number of rows.
+    """
     data = np.frombuffer(read_bytes(path), dtype=np.uint8)
     if data.size % (2 * columns):
         raise InputError(f"{path} has {data.size} bytes, which is no whole number of rows of {columns} digits 0 or 1; {REPAIR}")
@@ -167,12 +196,20 @@ def read_amat(path: Path, columns: int) -> Bytes:
 
 
 def read_records(files: Sequence[Path], width: int) -> Bytes:
-    """Files of fixed-length records, one after another -> uint8 ``[N, width]``."""
+    """``files`` of records of ``width`` bytes, one after another -> uint8 ``[N, width]``.
+
+    Raises:
+        InputError: no whole number of records, or a damaged file.
+    """
     return np.concatenate([_records(read_bytes(path), width, path) for path in files])
 
 
 def read_tar(path: Path, members: Sequence[str], width: int) -> Bytes:
-    """The same for members of a tar archive."""
+    """The same, ``[N, width]``, for members of a tar archive.
+
+    Raises:
+        InputError: no whole number of records, or a damaged archive.
+    """
     with _reading(path), tarfile.open(path) as archive:
         opened = [archive.extractfile(member) for member in members]
         return np.concatenate([_records(file.read() if file is not None else b"", width, path) for file in opened])
@@ -185,9 +222,12 @@ def _records(data: bytes, width: int, path: Path) -> Bytes:
 
 
 def read_omniglot(files: Sequence[Path], side: int) -> Bytes:
-    """OMNIGLOT's zip archives of drawings, ``<alphabet>/character<nn>/<cccc>_<dd>.png`` -> uint8 ``[N, side, side]``, ink 255.
+    """``files``, OMNIGLOT's zip archives of drawings, ``<alphabet>/character<nn>/<cccc>_<dd>.png`` -> uint8 ``[N, side, side]``, ink 255.
 
     Drawings come in the order of character cccc (counted over all alphabets), then drawer dd. They are area-averaged (box filter).
+
+    Raises:
+        InputError: the archives hold no drawings, or are damaged.
     """
     from PIL import Image
 

@@ -105,6 +105,9 @@ def omniglot(valid: int = 0, *, seed: int = 0) -> DataSet:
     Drawings are the original 105 x 105 ones, area-averaged to 28 x 28. They are not the pixels of Burda et al. (2016), whose file
     mixes alphabets and has 24345 training and 8070 test drawings: log-likelihoods cannot be compared digit for digit; see
     `omniglot_drawers` for a split of that kind. Source: Lake, Salakhutdinov & Tenenbaum (2015).
+
+    Raises:
+        InputError: ``valid`` is negative or leaves no drawing; a file that cannot be had.
     """
     return _omniglot("omniglot", torch.arange(32460) < 964 * 20, valid, seed)
 
@@ -115,6 +118,9 @@ def omniglot_drawers(valid: int = 0, *, seed: int = 0) -> DataSet:
     Every character (labels 0..1622) is in both splits, drawn by different people: the kind and nearly the size of the split of
     Burda et al. (2016), who have 24345 and 8070 drawings. The pixels are not theirs (see `omniglot`), so log-likelihoods cannot be
     compared digit for digit. ``valid`` and ``seed`` as there.
+
+    Raises:
+        InputError: ``valid`` is negative or leaves no drawing; a file that cannot be had.
     """
     return _omniglot("omniglot_drawers", torch.arange(32460) % 20 < 15, valid, seed)
 

@@ -36,7 +36,7 @@ def canonical(matrix: Any) -> Any:
 
 
 def place_of(csr: Any, entry: int) -> tuple[int, int]:
-    """The row and the column of an entry of a CSR matrix."""
+    """The row and the column of an entry of the CSR matrix ``csr``."""
     return int(np.searchsorted(csr.indptr, entry, side="right")) - 1, int(csr.indices[entry])
 
 

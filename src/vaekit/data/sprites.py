@@ -137,6 +137,9 @@ def dsprites(rows: int | None = None, *, valid: int = 0, test: int = 73_728, see
     ``valid`` the validation split, and the rest the training split. A pixel takes a byte, 3 GB in all: ``rows`` keeps the first so
     many of the permutation instead. The file's pickled member ``metadata`` is never read. Source: Matthey, Higgins, Hassabis &
     Lerchner, "dSprites: Disentanglement testing Sprites dataset" (2017).
+
+    Raises:
+        InputError: more images than there are, or a split without any; a file that is not the published one.
     """
     sizes = tuple(factor.size for factor in DSPRITES_FACTORS)
     n, side = math.prod(sizes), DSPRITES_SIDE

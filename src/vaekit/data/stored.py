@@ -46,7 +46,7 @@ class StoredRows(abc.ABC):
 
     @abc.abstractmethod
     def take(self, index: Tensor) -> StoredRows:
-        """These rows, in that order."""
+        """The rows ``index`` ``[n]``, in that order."""
 
     @abc.abstractmethod
     def head(self, n: int) -> StoredRows:
@@ -58,4 +58,4 @@ class StoredRows(abc.ABC):
 
     @abc.abstractmethod
     def sample(self) -> Tensor:
-        """The rows to look at where looking at all would take too long: their numbers, int64, rising."""
+        """The rows to look at where looking at all would take too long: their numbers, int64 ``[n]``, rising."""

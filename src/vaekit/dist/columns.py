@@ -20,7 +20,13 @@ __all__ = ["Columns", "EachColumn"]
 
 
 class EachColumn(constraints.Constraint):
-    """What each column of a row may hold, checked entry by entry."""
+    """What each column of a row may hold, checked entry by entry.
+
+    Args:
+        supports: of each group of columns; None where it does not say, which takes all finite numbers.
+        columns: the places of each group in a row, int64 ``[size]``.
+        order: the places that put the groups, one after the other, back into the row's order; None for one group that is the row.
+    """
 
     def __init__(self, supports: Sequence[constraints.Constraint | None], columns: Sequence[Tensor], order: Tensor | None) -> None:
         self.supports, self.columns, self.order = supports, columns, order

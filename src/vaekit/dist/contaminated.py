@@ -22,7 +22,8 @@ __all__ = ["ContaminatedGaussian"]
 
 
 class ContaminatedGaussian(Distribution):
-    """N(loc, exp(log_scale)^2) with weight 1 - epsilon and U(0, 1) with weight epsilon = sigmoid(logit), entry by entry.
+    """N(loc, exp(log_scale)^2) with weight 1 - epsilon and U(0, 1) with weight epsilon = sigmoid(logit), entry by entry (contamination:
+    Tukey, 1960).
 
     Args:
         loc: means of the Gaussian, ``[*batch, *event]``.

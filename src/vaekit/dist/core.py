@@ -45,7 +45,7 @@ def sum_event(parts: Tensor, event_dim: int) -> Tensor:
 
 @singledispatch
 def log_prob_parts(d: Distribution, x: Tensor) -> Tensor:
-    """log-density of each independent factor of x, ``[*batch, *factors]``: sums to ``d.log_prob(x)`` over the event.
+    """log-density of each independent factor of x, ``[*batch, *factors]`` nats: sums to ``d.log_prob(x)`` over the event.
 
     Raises:
         InputError: where the event does not factorise (a full-covariance Gaussian, a flow).
@@ -63,7 +63,7 @@ def _(d: Independent, x: Tensor) -> Tensor:
 
 @singledispatch
 def log_prob_observed(d: Distribution, x: Tensor, mask: Tensor | None) -> Tensor:
-    """log p(x_observed), ``[*batch]``: the factors of x where ``mask`` is True, summed; all of x where it is None.
+    """log p(x_observed) under d, ``[*batch]`` nats: the factors of x where ``mask`` is True, summed; all of x where it is None.
 
     Missing entries may hold anything, NaN included: neither the value nor the gradient sees them. A factor that covers several
     entries (the channels of a pixel) counts as observed where all of them are.
@@ -192,7 +192,7 @@ def _(d: NormalizingFlow) -> Tensor:
 
 @singledispatch
 def tempered(d: Distribution, temperature: float) -> Distribution:
-    """The distribution with its noise scaled by ``temperature``: 1 leaves it as it is, at 0 none is left (a mixture still
+    """The distribution d with its noise scaled by ``temperature``: 1 leaves it as it is, at 0 none is left (a mixture still
     chooses one of its components).
 
     Raises:

@@ -86,7 +86,7 @@ class NegativeBinomial(Distribution):
         log_r: log r, broadcastable with ``log_mean``.
         event_dim: how many trailing dimensions form the event.
 
-    Shapes: as `Poisson`.
+    Shapes: as `Poisson`, ``log_prob`` in nats.
 
     >>> NegativeBinomial(torch.zeros(2), torch.zeros(2)).log_prob(torch.tensor([0.0, 3.0]))  # 1/2 and 1/16
     tensor(-3.4657)
@@ -138,7 +138,9 @@ class ZeroInflated(Distribution):
 
     Args:
         base: `Poisson` or `NegativeBinomial`.
-        logit: of pi, broadcastable with x.
+        logit: of pi, ``[*batch, *event]``.
+
+    Shapes: ``sample(shape)`` is ``[*shape, *batch, *event]``; ``log_prob`` (nats) ``[*shape, *batch]``. It has no reparameterised sample.
 
     >>> ZeroInflated(Poisson(torch.zeros(1)), torch.zeros(1)).log_prob(torch.zeros(1)).exp()  # (1 + 1/e) / 2
     tensor(0.6839)

@@ -89,7 +89,7 @@ class Flow(Distribution):
         return Flow(self.base.expand(batch_shape), self.transforms)  # the transforms' parameters broadcast
 
     def push(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z_T from z_0, and the sum of the log-determinants."""
+        """z_T from z_0, ``[*shape, *batch, D]``, and the sum of the log-determinants, ``[*shape, *batch]`` nats."""
         log_det = torch.zeros((), dtype=z.dtype, device=z.device)
         for transform in self.transforms:
             z, change = transform.forward(z)

@@ -102,7 +102,7 @@ def _(d: DiagGaussian, temperature: float) -> Distribution:
 
 
 def gaussian_kl_parts(q: DiagGaussian, p: DiagGaussian) -> Tensor:
-    r"""KL(q_d || p_d) of each dimension in nats, ``[*batch, *event]``.
+    r"""KL(q_d || p_d) of each dimension in nats, ``[*batch, *event]``, of ``q`` and ``p`` with equal event dimensions.
 
     .. math:: \log\sigma_p - \log\sigma_q + \tfrac12 \left( (\sigma_q/\sigma_p)^2 + ((\mu_q-\mu_p)/\sigma_p)^2 - 1 \right)
     """

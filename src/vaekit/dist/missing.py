@@ -27,6 +27,8 @@ LogMask = Callable[[Tensor, Tensor], Tensor]
 class Missing(Distribution):
     """p(x, m | z, u), scored by `dist.log_prob_observed`; a sample is x ~ p(x | z) with u where u has a value.
 
+    Ipsen, Mattei and Frellsen, "not-MIWAE: Deep Generative Modelling with Missing not at Random Data", ICLR 2021.
+
     Args:
         px: p(x | z), batch shape ``[*batch]``, events ``[D]``.
         u: values to stand for those that are missing, ``[*batch, U]``.
@@ -89,7 +91,8 @@ def _(d: Missing, x: Tensor) -> Tensor:
 
 
 def drawable(d: Distribution) -> tuple[Distribution, Tensor | None]:
-    """The entries of a row that can be drawn with a gradient, and their columns (None for all): of `Columns` the groups of such kinds."""
+    """The entries of a row that can be drawn with a gradient, and their columns, int64 ``[size]`` (None for all): of `Columns` the
+    groups of such kinds."""
     if not isinstance(d, Columns):
         return d, None
     found = [(part, index) for part, index in zip(d.parts, d.columns, strict=True) if part.has_rsample]

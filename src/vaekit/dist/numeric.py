@@ -30,7 +30,7 @@ SINHC = (
 
 
 def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    """c_0 + c_1 x + c_2 x^2 + ..."""
+    """c_0 + c_1 x + c_2 x^2 + ..., of the shape of x, ``coefficients`` = (c_0, c_1, ...)."""
     y = torch.full_like(x, coefficients[-1])
     for c in coefficients[-2::-1]:
         y = c + x * y

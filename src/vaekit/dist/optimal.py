@@ -23,7 +23,8 @@ class OptimalGaussian(DiagGaussian):
     derivative by sigma^2 is zero at the maximiser (the envelope theorem). Where they do not (an importance-weighted bound) it keeps
     the gradient that of a Gaussian with this variance, with no term from one example to another.
 
-    It is what a training step uses; it is no density, since it looks at x. Samples use ``log_scale``, as any Gaussian.
+    It is what a training step uses; it is no density, since it looks at x. Samples use ``log_scale``, as any Gaussian. Rybkin, Daniilidis
+    and Levine, "Simple and Effective VAE Training with Calibrated Decoders", ICML 2021.
 
     Args:
         loc: mean, ``[*batch, *event]``.

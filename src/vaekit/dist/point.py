@@ -28,7 +28,7 @@ class Point(Distribution):
     Shapes: ``rsample(shape)`` is ``[*shape, *batch, *event]``, the point with its gradient.
 
     Raises:
-        InputError: ``log_prob`` is asked for (`dist.has_density` is False).
+        InputError: ``log_prob`` is asked for, nats that it does not have (`dist.has_density` is False).
 
     >>> q = Point(torch.tensor([[1.0, 2.0]]))
     >>> q.rsample((3,)).shape, q.mean, has_density(q)

@@ -20,7 +20,7 @@ __all__ = ["Certain", "Listed", "Quantised"]
 
 
 class Listed(constraints.Constraint):
-    """Points of a finite list, which the constraint itself does not know: every finite value passes."""
+    """Points ``[*]`` of a finite list, which the constraint itself does not know: every finite value passes."""
 
     is_discrete = True
 
@@ -82,6 +82,8 @@ class Quantised(Certain):
     r"""The code vectors z that a quantiser has chosen for an encoder's output z_e, with the straight-through gradient.
 
     Its sample is the vectors themselves, to the last bit, and hands its gradient to z_e as if it were z_e.
+
+    van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", NeurIPS 2017.
 
     Args:
         encoded: z_e, ``[*batch, D, *grid]``.

@@ -38,6 +38,8 @@ __all__ = ["BinConcrete", "Concrete", "relaxed"]
 class BinConcrete(Distribution):
     r"""The relaxed Bernoulli on (0, 1), independent over the last ``event_dim`` dimensions.
 
+    Maddison, Mnih and Teh, "The Concrete Distribution", ICLR 2017.
+
     Args:
         logits: l, ``[*batch, *event]``.
         temperature: lambda > 0.
@@ -72,20 +74,20 @@ class BinConcrete(Distribution):
         return BinConcrete(self.logits.expand(*batch_shape, *self.event_shape), self.temperature, len(self.event_shape))
 
     def rsample_y(self, sample_shape: SampleShape = ()) -> Tensor:
-        """y = logit(z)."""
+        """y = logit(z), ``[*shape, *batch, *event]``."""
         u = uniform(self.logits, sample_shape, len(self.event_shape))
         return (self.logits + (torch.log(u) - torch.log1p(-u))) / self.temperature
 
     def value(self, y: Tensor) -> Tensor:
-        """z in (0, 1)."""
+        """z in (0, 1), ``[*shape, *batch, *event]`` as y."""
         return torch.sigmoid(y)
 
     def hard(self, y: Tensor) -> Tensor:
-        """The nearest of 0 and 1: a draw of the Bernoulli itself, without gradient."""
+        """The nearest of 0 and 1, ``[*shape, *batch, *event]``: a draw of the Bernoulli itself, without gradient."""
         return (y > 0).to(y.dtype)
 
     def log_prob_y(self, y: Tensor) -> Tensor:
-        """log-density of y."""
+        """log-density of y, nats ``[*shape, *batch]``."""
         return sum_event(self._parts(y), len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -107,6 +109,9 @@ class BinConcrete(Distribution):
 
 class Concrete(Distribution):
     r"""The relaxed one-hot vector, inside the simplex along the last dimension, independent over the event dimensions before it.
+
+    Maddison, Mnih and Teh, "The Concrete Distribution", ICLR 2017; Jang, Gu and Poole, "Categorical Reparameterization with
+    Gumbel-Softmax", ICLR 2017.
 
     Args:
         logits: l, ``[*batch, *event]``, the C classes last.
@@ -143,19 +148,19 @@ class Concrete(Distribution):
         return Concrete(self.logits.expand(*batch_shape, *self.event_shape), self.temperature, len(self.event_shape))
 
     def rsample_y(self, sample_shape: SampleShape = ()) -> Tensor:
-        """y = log z."""
+        """y = log z, ``[*shape, *batch, *event]``."""
         return ((self.logits + gumbel(self.logits, sample_shape, len(self.event_shape))) / self.temperature).log_softmax(-1)
 
     def value(self, y: Tensor) -> Tensor:
-        """z inside the simplex."""
+        """z inside the simplex, ``[*shape, *batch, *event]`` as y."""
         return y.exp()
 
     def hard(self, y: Tensor) -> Tensor:
-        """The nearest one-hot vector: a draw of the categorical variable itself, without gradient."""
+        """The nearest one-hot vector, ``[*shape, *batch, *event]``: a draw of the categorical variable itself, without gradient."""
         return vertex(y)
 
     def log_prob_y(self, y: Tensor) -> Tensor:
-        """log-density of y, of its C - 1 differences y_c - y_C."""
+        """log-density of y, nats ``[*shape, *batch]``, of its C - 1 differences y_c - y_C."""
         return sum_event(self._parts(y), len(self.event_shape) - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -177,7 +182,7 @@ class Concrete(Distribution):
 
 @singledispatch
 def relaxed(d: Distribution, temperature: float) -> BinConcrete | Concrete:
-    """The continuous relaxation of a discrete distribution at a temperature.
+    """The continuous relaxation of a discrete distribution d at a temperature.
 
     Raises:
         InputError: a distribution without one; a temperature that is not positive and finite.

@@ -28,7 +28,7 @@ MISSED = 0.1
 class Finding(NamedTuple):
     """One plain sentence about a run: what is wrong, how it shows, what usually helps.
 
-    Severities: "error", the result is wrong; "warning", look at it; "info", worth knowing; "ok", as it should be.
+    Each has a ``severity``: "error", the result is wrong; "warning", look at it; "info", worth knowing; "ok", as it should be.
     """
 
     severity: str

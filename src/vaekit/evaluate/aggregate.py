@@ -125,12 +125,14 @@ def aggregate(posteriors: Sequence[Distribution], z: Tensor, log_p: Tensor, *, m
 
 
 def mws(log_q: Tensor, n: int) -> Tensor:
-    """log of the minibatch-weighted estimate of q(z), ``[*]``, from log q(z | x_j) of the minibatch, ``[*, M]``, z's own x first."""
+    """log of the minibatch-weighted estimate of q(z), nats ``[*]``, from ``log_q``, log q(z | x_j) of the minibatch, ``[*, M]``, z's own
+    x first; n examples in all."""
     return log_q.logsumexp(-1) - math.log(n * log_q.shape[-1])
 
 
 def mss(log_q: Tensor, n: int) -> Tensor:
-    """log of the stratified estimate of q(z), ``[*]``, from log q(z | x_j) of the minibatch, ``[*, M]``, z's own x first.
+    """log of the stratified estimate of q(z), nats ``[*]``, from ``log_q``, log q(z | x_j) of the minibatch, ``[*, M]``, z's own x first; n
+    examples in all.
 
     >>> mss(torch.tensor([[0.0, 0.0, 0.0]]), n=10)  # equal posteriors: the weights add up to 1
     tensor([0.])
@@ -141,7 +143,7 @@ def mss(log_q: Tensor, n: int) -> Tensor:
 
 
 def cross_log_prob(posteriors: Sequence[Distribution], z: Tensor) -> Tensor:
-    """log q(z_i | x_j), float64 ``[R, N]``, of points z ``[R, *]`` under N posteriors."""
+    """log q(z_i | x_j), nats, float64 ``[R, N]``, of points z ``[R, *]`` under N posteriors."""
     gaussians = [q for q in posteriors if isinstance(q, DiagGaussian)]
     if len(gaussians) == len(posteriors):
         loc, log_scale = _joined(gaussians)
@@ -152,7 +154,7 @@ def cross_log_prob(posteriors: Sequence[Distribution], z: Tensor) -> Tensor:
 
 
 def bhattacharyya(q: DiagGaussian, p: DiagGaussian) -> Tensor:
-    r"""Coefficients of each of R diagonal Gaussians with each of N, ``[R, N]``.
+    r"""Coefficients of each of R diagonal Gaussians ``q`` with each of N, ``p``: ``[R, N]``, in [0, 1].
 
     .. math:: \int \sqrt{q_i(z) p_j(z)} \, dz = \prod_d \frac{1}{\sqrt{\cosh(\log\sigma_i - \log\sigma_j)}}
               \exp\left( -\frac{(\mu_i - \mu_j)^2}{4 (\sigma_i^2 + \sigma_j^2)} \right)

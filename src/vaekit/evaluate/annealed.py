@@ -45,7 +45,7 @@ class Annealing:
         temperatures: T; where the schedule is `Adaptive`, the most that it may take.
         leapfrogs: of each transition; the decoder is called T x ``leapfrogs`` times for every chain.
         start: `prior_path`, or `posterior_path` to begin at q(z | x).
-        schedule: T -> betas: `sigmoidal` or `linear`; or `Adaptive`.
+        schedule: T -> betas ``[T]``: `sigmoidal` or `linear`; or `Adaptive`.
         chains: of the preliminary pass that sets the step sizes, for each example; see `vaekit.infer.plan`.
         refresh: transitions at the posterior that part the K copies of the one exact sample before they anneal backwards.
 
@@ -113,7 +113,13 @@ class Sandwich:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """What `side_by_side` found: two lower bounds on the same examples, and what annealing misses on examples that the model made."""
+    """What `side_by_side` found: two lower bounds on the same examples, and what annealing misses on examples that the model made.
+
+    Attributes:
+        ais: by annealing.
+        iwae: by importance sampling from q(z | x).
+        simulated: `bdmc` on examples that the model made.
+    """
 
     ais: LogLikelihood
     iwae: LogLikelihood
@@ -209,7 +215,10 @@ def bdmc(
     E[1 / w] = 1 / p(x), so their mean is unbiased and the bound valid however dependent they are. To make them less so, they first take
     ``annealing.refresh`` transitions at the posterior, which keeps every one of them an exact sample.
 
-    Args and errors: as `annealed_log_likelihood`; n is at least 1.
+    Arguments and errors are those of `annealed_log_likelihood`; n is at least 1.
+
+    Raises:
+        InputError: as there; ``n`` below 1.
     """
     annealing = Annealing() if annealing is None else annealing
     _check(n=n, samples=samples, batch_size=batch_size)

@@ -45,7 +45,7 @@ class Calibration:
 
 @singledispatch
 def place(d: Distribution, x: Tensor) -> Tensor | None:
-    """u = F(x), entry by entry, ``[*batch, *event]``, randomised for grey levels; None where no distribution function is known.
+    """u = F(x), F of d, entry by entry, ``[*batch, *event]``, randomised for grey levels; None where no distribution function is known.
 
     A `Bernoulli` has none here: of two values no interval says anything.
 

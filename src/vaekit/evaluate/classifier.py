@@ -121,7 +121,7 @@ def network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
 
 
 def fit_temperature(logits: Tensor, label: Tensor) -> float:
-    """T that maximises the likelihood of labels ``[N]`` under softmax(logits / T), ``[N, classes]``.
+    """T that maximises the likelihood of labels ``label`` ``[N]`` under softmax(logits / T), ``[N, classes]``.
 
     The log-likelihood is concave in 1 / T; its derivative's zero is found by bisection between T = 0.001 and T = 1000.
 
@@ -140,7 +140,8 @@ def fit_temperature(logits: Tensor, label: Tensor) -> float:
 
 
 def calibration_error(p: Tensor, label: Tensor) -> float:
-    """Expected calibration error of p ``[N, classes]``: the mean over 15 bins of confidence of |share that is right - confidence|.
+    """Expected calibration error of p ``[N, classes]`` against labels ``label`` ``[N]``: the mean over 15 bins of confidence of |share that
+    is right - confidence|.
 
     >>> (
     ...     calibration_error(torch.tensor([[0.75, 0.25]] * 4), torch.tensor([0, 0, 0, 1])),

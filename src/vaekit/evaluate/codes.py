@@ -43,7 +43,7 @@ class Usage:
 
 
 def usage(level: int, count: Tensor) -> Usage:
-    """`Usage` from how often each code was chosen, ``[size]``.
+    """`Usage` from how often each code was chosen, ``count`` ``[size]``.
 
     >>> usage(0, torch.tensor([3, 3, 0, 0]))
     Usage(level=0, size=4, draws=6, used=2, perplexity=2.0, expected=3.2881)

@@ -30,7 +30,14 @@ __all__ = ["Diagnosis", "Entry", "diagnose"]
 
 
 class Entry(NamedTuple):
-    """A line of a table: what, how much (or in words), its standard error over examples, and its unit."""
+    """A line of a table: what, how much (or in words), its standard error over examples, and its unit.
+
+    Attributes:
+        name: what.
+        value: how much, or in words.
+        error: standard error over examples; None where there is none.
+        unit: of both; empty where there is none.
+    """
 
     name: str
     value: float | str

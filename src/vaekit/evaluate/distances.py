@@ -28,7 +28,12 @@ TILE = 1024
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """What `kernel_distance` found: the unbiased squared maximum mean discrepancy, negative at times, and its standard error."""
+    """What `kernel_distance` found: the unbiased squared maximum mean discrepancy, negative at times, and its standard error.
+
+    Attributes:
+        distance: MMD^2.
+        distance_se: its standard error.
+    """
 
     distance: float
     distance_se: float
@@ -56,7 +61,8 @@ class FrechetDistance:
 
 
 def kernel_distance(real: Tensor, generated: Tensor) -> KernelDistance:
-    """The kernel distance of features ``[N, F]`` and ``[M, F]`` from all pairs, and its two-sample jackknife standard error.
+    """The kernel distance of features ``real`` ``[N, F]`` and ``generated`` ``[M, F]`` from all pairs, and its two-sample jackknife
+    standard error.
 
     Leaving out each row in turn costs nothing: the sums over all pairs lose that row's. The error is too large, by sqrt(2) or so, where
     both distributions are equal. (Binkowski et al. average over 100 subsets of 1000 rows, which has the same mean and a larger error.)
@@ -86,7 +92,8 @@ def kernel_distance(real: Tensor, generated: Tensor) -> KernelDistance:
 
 
 def frechet_distance(real: Tensor, generated: Tensor, *, seed: int = 0) -> FrechetDistance:
-    """The Frechet distance of the Gaussians with the means and covariances of features ``[N, F]`` and ``[M, F]``, in float64.
+    """The Frechet distance of the Gaussians with the means and covariances of features ``real`` ``[N, F]`` and ``generated`` ``[M, F]``, in
+    float64.
 
     Any number of rows will do; see `FrechetDistance` for what few of them mean. ``seed`` is of the halves for the limit.
 
@@ -124,7 +131,8 @@ def gaussian_frechet(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tenso
 
 
 def paired(real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float64, or an `InputError` that says why they cannot be compared."""
+    """Both features, ``real`` ``[N, F]`` and ``generated`` ``[M, F]``, in float64, or an `InputError` that says why they cannot be
+    compared."""
     for name, t in (("real", real), ("generated", generated)):
         if t.dim() != 2 or t.numel() == 0:
             raise InputError(f"features of {name} examples have shape {list(t.shape)}: they must be [rows, F], at least one of each")
@@ -137,7 +145,7 @@ def paired(real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def shuffled(x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """The rows of both in a seeded order."""
+    """The rows of both, x ``[N, F]`` and y ``[M, F]``, in a seeded order."""
     g = torch.Generator().manual_seed(seed)
     return x[torch.randperm(len(x), generator=g).to(x.device)], y[torch.randperm(len(y), generator=g).to(y.device)]
 

@@ -58,7 +58,7 @@ def broken(model: LatentModel, batch: Batch, k: int, seen: Sequence[tuple[str, D
 
 
 def seen_in(levels: Sequence[Level], px: Distribution) -> list[tuple[str, Distribution]]:
-    """The distributions of a pass, as they are called in messages."""
+    """The distributions of a pass, of its ``levels`` and ``px``, as they are called in messages."""
     found: list[tuple[str, Distribution]] = []
     for n, level in enumerate(levels):
         found += [] if level.q is None else [(f"q(z | x) at level {n}", level.q)]

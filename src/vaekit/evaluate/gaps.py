@@ -45,7 +45,12 @@ UNSETTLED = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One number of every example with its Monte Carlo error, nats, float64 ``[N]`` each; NaN errors where one sample cannot tell."""
+    """One number of every example with its Monte Carlo error, nats, float64 ``[N]`` each; NaN errors where one sample cannot tell.
+
+    Attributes:
+        values: one an example.
+        mc_se: their Monte Carlo errors.
+    """
 
     values: Tensor
     mc_se: Tensor

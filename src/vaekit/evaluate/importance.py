@@ -43,7 +43,12 @@ def importance_log_likelihood(
     compile: bool | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> LogLikelihood:
-    """`vaekit.evaluate.log_likelihood` by samples of q(z | x): methods "iwae" and "elbo"."""
+    """`vaekit.evaluate.log_likelihood` by samples of q(z | x): ``method`` "iwae" or "elbo". ``chunk`` and ``compile`` as there, where
+    the errors are told too.
+
+    Raises:
+        InputError: ``samples`` or ``chunk`` below 1; a model without a likelihood; an estimate that is not finite.
+    """
     for name, value in (("samples", samples), ("chunk", 1 if chunk is None else chunk)):
         if value < 1:
             raise InputError(f"log_likelihood({name}={value}): at least 1 is needed")

@@ -57,6 +57,9 @@ class Tail:
     Args:
         samples: K, how many will come.
 
+    Raises:
+        InputError: ``samples`` below 1.
+
     >>> tail = Tail(1000)
     >>> log_w = torch.randn(1000, 2)
     >>> for chunk in log_w.split(300):

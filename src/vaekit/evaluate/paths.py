@@ -158,7 +158,8 @@ def traverse(model: LatentModel, start: Batch | None = None, *, dimensions: Sequ
 
 
 def leading(found: Latents, n: int) -> list[int]:
-    """The n dimensions of the largest KL, largest first; by their variance over the data where there is no KL per dimension.
+    """The n dimensions of ``found``, those of the largest KL, largest first; by their variance over the data where there is no KL per
+    dimension.
 
     Raises:
         InputError: n below 1 or above the number of dimensions.
@@ -171,6 +172,9 @@ def leading(found: Latents, n: int) -> list[int]:
 
 def quantiles(n: int) -> Tensor:
     """``[n]`` quantiles of N(0, 1) at equal steps of probability, 2% to 98%: each stands for the same share of the prior.
+
+    Raises:
+        InputError: ``n`` below 2.
 
     >>> quantiles(3)
     tensor([-2.0537,  0.0000,  2.0537])

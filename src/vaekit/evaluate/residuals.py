@@ -13,7 +13,8 @@ __all__ = ["Residuals", "residuals"]
 
 
 class Residuals(NamedTuple):
-    """Root mean square over a data set of x - mu, of sigma, and of (x - mu) / sigma (1 where sigma fits)."""
+    """Root mean square over a data set of x - mu, ``residual``; of ``sigma``; and of (x - mu) / sigma, ``standardised`` (1 where sigma
+    fits)."""
 
     residual: float
     sigma: float

@@ -75,6 +75,9 @@ def tiles(
         samples: K.
         chunk: samples that a flat model decodes at once; default: `tile`.
         compiled: compile the decoder of a flat model together with log p(x | z), for full blocks and chunks; the rest runs as it is.
+
+    Raises:
+        InputError: a pass that has no data.
     """
     batch = _batch(seen)
     size = tile(batch)
@@ -102,7 +105,11 @@ def tiles(
 
 
 def entries(seen: Trace) -> Tensor:
-    """How many entries of x log p(x | z) counts, ``[B]``: the observed ones, but for those whose factor is only partly observed."""
+    """How many entries of x log p(x | z) counts, ``[B]``: the observed ones, but for those whose factor is only partly observed.
+
+    Raises:
+        InputError: a pass that has no data.
+    """
     batch = _batch(seen)
     if batch.mask is None:
         return torch.full((batch.size,), batch.x[0].numel(), device=batch.x.device)

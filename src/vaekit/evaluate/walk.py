@@ -86,7 +86,14 @@ def centre_first(k: int) -> Pick:
 
 
 class Walk:
-    """What is kept: a few numbers an example, the posteriors of the top level, and running sums."""
+    """What is kept: a few numbers an example, the posteriors of the top level, and running sums.
+
+    Args:
+        samples: K, of each example.
+        seed: of the samples.
+        kept: samples of the top level that are kept of each example.
+        stride: posteriors that are neither diagonal Gaussians nor codes are kept of every so many batches.
+    """
 
     def __init__(self, samples: int, seed: int, kept: int, stride: int) -> None:
         self.samples, self.seed, self.kept, self.stride = samples, seed, kept, stride
@@ -104,7 +111,7 @@ class Walk:
         self.squares: Tensor | None = torch.zeros(4, dtype=torch.float64)
 
     def add(self, t: Trace, batch: Batch) -> bool:
-        """A batch, walked by `centre_first`; whether all of its terms are finite. Where they are not it is left out."""
+        """The trace t of a batch, walked by `centre_first`; whether all of its terms are finite. Where they are not it is left out."""
         log_px, rate = t.log_px[1:], t.rate[1:]
         w = Weights.empty(batch.size, log_px.device).update(log_px - rate.sum(-1))
         terms = torch.cat([log_px.unsqueeze(-1), rate], -1).double().mean(0)
@@ -136,6 +143,7 @@ class Walk:
         return summary(torch.cat(self.values), torch.cat(self.offsets), self.observed, samples=self.samples, seed=self.seed)
 
     def latents(self) -> Latents:
+        """The posterior centres and what each dimension costs, from the running sums."""
         known = [kl for kl in self.kl if kl is not None]
         kl = torch.cat(known) / self.examples if len(known) == len(self.kl) else None
         return Latents(torch.cat(self.centres), kl, self.sizes, torch.cat(self.offsets))
@@ -158,11 +166,13 @@ class Walk:
         return found, few if n < self.examples else ""
 
     def residuals(self) -> Residuals | None:
+        """Of a Gaussian likelihood; None for another one."""
         if self.squares is None or not float(self.squares[3]):
             return None
         return Residuals(*(self.squares[:3] / self.squares[3]).sqrt().tolist())
 
     def usage(self) -> tuple[Usage, ...]:
+        """Of each level that holds codes."""
         return tuple(usage(n, count) for n, count in sorted(self.count.items()))
 
     def _keep(self, top: Level) -> None:

@@ -15,7 +15,8 @@ __all__ = ["Block", "evenly", "gzipped"]
 
 @dataclass(frozen=True)
 class Block:
-    """Compressed bytes: of a file (dtype "bytes") or of an array ``[*shape]``; with low and step, of low[d] + step[d] * number."""
+    """Compressed bytes, ``data``: of a file (dtype "bytes") or of an array ``[*shape]``; with low and step, of low[d] + step[d] *
+    number."""
 
     dtype: str
     shape: list[int]

@@ -53,7 +53,7 @@ def explore(
 
 
 def html(contents: Contents, *, title: str, facts: Mapping[str, str] | None = None) -> str:
-    """The whole page, to be written as UTF-8.
+    """The whole page of ``contents``, with ``facts`` about the run by their names, to be written as UTF-8.
 
     Every word that came from outside stands in it as JSON, its invisible and reordering characters written out; the page shows it by
     ``textContent`` alone. Scripts and styles other than the page's own, and requests of any kind, are forbidden by its policy.

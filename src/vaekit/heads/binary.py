@@ -14,6 +14,9 @@ __all__ = ["Bernoulli", "ContinuousBernoulli"]
 class Bernoulli(Head):
     r"""p(x | h) = prod_d Bernoulli(x_d; logits h_d), for binary x; grey x in [0, 1] gets its expected log-mass (`dist.Bernoulli`).
 
+    Args:
+        event_shape: shape of one example, an int for a vector.
+
     >>> import torch
     >>> Bernoulli((1, 2, 2))(torch.zeros(5, 4)).log_prob(torch.ones(5, 1, 2, 2))[0]
     tensor(-2.7726)
@@ -31,6 +34,9 @@ class ContinuousBernoulli(Head):
     r"""p(x | h) = prod_d CB(x_d; logits h_d), a density for grey x in [0, 1] (`dist.ContinuousBernoulli`; Loaiza-Ganem, 2019).
 
     Its mean is not sigmoid(h) but 1 / (1 - e^-h) - 1 / h.
+
+    Args:
+        event_shape: shape of one example, an int for a vector.
 
     >>> import torch
     >>> ContinuousBernoulli((1, 2, 2))(torch.zeros(5, 4)).log_prob(torch.rand(5, 1, 2, 2))[0]

@@ -2,21 +2,21 @@ r"""The head for a row of a table: every column has its own kind of distribution
 
 .. math:: \log p(x | h) = \sum_d \log p_d(u_d | h_d) + \log \left| \frac{du_d}{dx_d} \right|
 
-=================================  =====================================================================  ================
-Kind                               what u holds                                                           numbers from h
-=================================  =====================================================================  ================
-``gaussian``                       (x - loc) / scale; with ``log`` (log x - loc) / scale: log-normal x    2
-``student``                        likewise, with outliers                                                2
-``continuous_bernoulli``           (x - loc) / scale in [0, 1]                                            1
-``discretised_logistic``           (x - loc) / scale = k / (size - 1), a mass for each of size levels     2
-``bernoulli``                      0 or 1                                                                 1
-``categorical``                    class 0 ... size - 1                                                   size
-``ordinal``                        class 0 ... size - 1, in order                                         1
-``poisson``                        a count                                                                1
-``negative_binomial``              a count                                                                1
-``zero_inflated_poisson``          a count                                                                2
-``zero_inflated_negative_binomial``  a count                                                              2
-=================================  =====================================================================  ================
+===================================  =====================================================================  ================
+Kind                                 what u holds                                                           numbers from h
+===================================  =====================================================================  ================
+``gaussian``                         (x - loc) / scale; with ``log`` (log x - loc) / scale: log-normal x    2
+``student``                          likewise, with outliers                                                2
+``continuous_bernoulli``             (x - loc) / scale in [0, 1]                                            1
+``discretised_logistic``             (x - loc) / scale = k / (size - 1), a mass for each of size levels     2
+``bernoulli``                        0 or 1                                                                 1
+``categorical``                      class 0 ... size - 1                                                   size
+``ordinal``                          class 0 ... size - 1, in order                                         1
+``poisson``                          a count                                                                1
+``negative_binomial``                a count                                                                1
+``zero_inflated_poisson``            a count                                                                2
+``zero_inflated_negative_binomial``  a count                                                                2
+===================================  =====================================================================  ================
 """
 
 from __future__ import annotations
@@ -204,7 +204,13 @@ class Columns(Head):
         return dist.Columns(parts, index, self.order if len(parts) > 1 else None, volume=volume)
 
     def input_layer(self, *, extra: int = 0, one_hot: int = 32, width: int = 16) -> ColumnsInput:
-        """A layer that shows such rows, with their masks, to an encoder (`vaekit.nn.ColumnsInput`)."""
+        """A layer that shows such rows, with their masks, to an encoder (`vaekit.nn.ColumnsInput`).
+
+        Args:
+            extra: numbers beside the row: a context, say.
+            one_hot: columns of at most so many classes are shown one-hot.
+            width: numbers of the embedding of columns of more classes.
+        """
         has_classes = ("categorical", "ordinal")
         return ColumnsInput(
             [column.size if column.kind in has_classes else 0 for column in self.columns],

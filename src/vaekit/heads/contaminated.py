@@ -19,7 +19,8 @@ class GaussianContaminated(Head):
     """`dist.ContaminatedGaussian` with the mean from the network, and scale and background weight learned as a number per entry.
 
     They are the parameters ``log_scale`` and ``logit`` ``[*event]``, which start at 0 (sigma = 1, epsilon = 1/2). This is the decoder
-    "bounded01" in the code that D. P. Kingma published with "Auto-Encoding Variational Bayes" (anglepy, models/VAE_Z_X.py).
+    "bounded01" in the code that D. P. Kingma published with "Auto-Encoding Variational Bayes" (Kingma and
+    Welling, ICLR 2014; anglepy, models/VAE_Z_X.py).
 
     Args:
         event_shape: shape of one example, an int for a vector.

@@ -29,6 +29,9 @@ class Head(nn.Module, abc.ABC):
         1. Call ``super().__init__(event_shape, parts=...)``.
         2. Write ``distribution(h)`` for ``h [*batch, features]``; ``self.split(h, parts)`` gives a ``[*batch, *event]`` tensor per part.
         3. Add one row to the table in ``tests/tables.py``.
+
+    Raises:
+        InputError: an empty dimension in ``event_shape``.
     """
 
     def __init__(self, event_shape: int | tuple[int, ...], *, parts: int = 1, features: int | None = None) -> None:

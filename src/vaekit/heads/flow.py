@@ -43,7 +43,7 @@ def directions(flows: int, latent: int) -> Tensor:
 
 
 class FlowHead(Head):
-    """N(mu, diag(sigma^2)) carried through ``flows`` transforms.
+    """N(mu, diag(sigma^2)) carried through ``flows`` transforms, z ``[*batch, D]`` (`dist.Flow`).
 
     Args:
         latent: D.
@@ -67,7 +67,7 @@ class FlowHead(Head):
 
     @abc.abstractmethod
     def transforms(self, flow: int, h: Tensor) -> Sequence[Transform]:
-        """The transforms of flow number ``flow``, in the order of sampling."""
+        """The transforms of flow number ``flow``, in the order of sampling. h ``[*batch, numbers]``."""
 
     def distribution(self, h: Tensor) -> Distribution:
         loc, log_variance, *parameters = h.split([self.size, self.size, *[self._numbers] * self.flows], -1)
@@ -77,6 +77,13 @@ class FlowHead(Head):
 
 class Planar(FlowHead):
     """`dist.Planar` flows: 2 D + 1 numbers each, (u, w, b). w is added to a fixed unit vector, so at h = 0 u, and with it the flow, is 0.
+
+    Args:
+        latent: D, dimensions of z.
+        flows: number of flows, at least 1.
+
+    Raises:
+        InputError: no flow.
 
     >>> head = Planar(3, flows=4)
     >>> head.features, head(torch.zeros(5, 34)).rsample((2,)).shape
@@ -97,6 +104,13 @@ class Planar(FlowHead):
 class Radial(FlowHead):
     """`dist.Radial` flows: D + 2 numbers each, (centre, a, g). The centre is added to a fixed unit vector; at h = 0 beta is 0.
 
+    Args:
+        latent: D, dimensions of z.
+        flows: number of flows, at least 1.
+
+    Raises:
+        InputError: no flow.
+
     >>> Radial(3, flows=4).features
     26
     """
@@ -116,6 +130,13 @@ class Householder(FlowHead):
     """`dist.Householder` reflections: D numbers each. A Gaussian stays one, with a full covariance at no cost in density.
 
     v is added to an axis, the same for two flows in a row: at h = 0 they undo each other. The last of an odd number changes a sign.
+
+    Args:
+        latent: D, dimensions of z.
+        flows: number of flows, at least 1.
+
+    Raises:
+        InputError: no flow.
 
     >>> Householder(3, flows=4).features
     18
@@ -146,6 +167,11 @@ class OrthogonalSylvester(FlowHead):
 
     Q is made orthonormal from the network's D x M numbers, added to the first M axes, turned on by M from flow to flow; at h = 0 R is 0.
 
+    Args:
+        latent: D, dimensions of z.
+        flows: number of flows, at least 1.
+        columns: M, from 1 to D.
+
     Raises:
         InputError: no flow; ``columns`` not in 1 ... D.
 
@@ -174,6 +200,11 @@ class HouseholderSylvester(FlowHead):
 
     The reflections' vectors are added to axes; at h = 0 R is 0.
 
+    Args:
+        latent: D, dimensions of z.
+        flows: number of flows, at least 1.
+        reflections: H, at least 1.
+
     Raises:
         InputError: no flow, or no reflection.
 
@@ -197,6 +228,13 @@ class HouseholderSylvester(FlowHead):
 
 class TriangularSylvester(FlowHead):
     """`dist.Triangular` flows, every second one with the dimensions in the opposite order: D^2 + 2 D numbers each. At h = 0 R is 0.
+
+    Args:
+        latent: D, dimensions of z.
+        flows: number of flows, at least 1.
+
+    Raises:
+        InputError: no flow.
 
     >>> TriangularSylvester(5, flows=4).features
     150

@@ -56,10 +56,11 @@ class MaskModel(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def logits(self, x: Tensor) -> Tensor:
-        """l ``[*batch, M]`` of ``[*batch, 2 D]``."""
+        """l ``[*batch, M]``, log-odds in nats that m_d = 1, of ``[*batch, 2 D]``."""
 
     def forward(self, x: Tensor, m: Tensor) -> Tensor:
-        """log p(m_d | x), ``[*batch, D]``, of values and whether they are known ``[*batch, 2 D]`` and the mask bool ``[*batch, D]``."""
+        """log p(m_d | x), ``[*batch, D]``, of values and whether they are known ``[*batch, 2 D]`` and the mask m, bool ``[*batch, D]``,
+        True where observed; nats, ``[*batch, D]``."""
         logits = self.logits(x)
         parts = logsigmoid(torch.where(m.index_select(-1, self.index), logits, -logits))
         return parts.new_zeros(*parts.shape[:-1], self.size).index_copy(-1, self.index, parts)

@@ -25,6 +25,13 @@ GAMMA, T0, KAPPA = 0.05, 10.0, 0.75  # Hoffman and Gelman's
 class DualAveraging(NamedTuple):
     """The running values; `begin`, then `update` after each transition, then `final`.
 
+    Attributes:
+        epsilon: the step size to take next, of any shape ``[*]``, as all that follow.
+        final: its running average, to keep after the warm-up.
+        mu: log of ten times the first guess, towards which the search is drawn.
+        lack: summed target less acceptance.
+        steps: transitions so far.
+
     >>> adapting = DualAveraging.begin(torch.tensor(0.1))
     >>> for _ in range(200):  # a chain that accepts exp(-epsilon) of its proposals
     ...     adapting = adapting.update(torch.exp(-adapting.epsilon), 0.9)
@@ -40,11 +47,11 @@ class DualAveraging(NamedTuple):
 
     @staticmethod
     def begin(epsilon: Tensor) -> DualAveraging:
-        """From a first guess; the search begins at ten times that, as large steps are the quicker to try."""
+        """From a first guess ``[*]``; the search begins at ten times that, as large steps are the quicker to try."""
         return DualAveraging(epsilon, torch.ones_like(epsilon), torch.log(10 * epsilon), torch.zeros_like(epsilon), 0)
 
     def update(self, accept: Tensor, target: float) -> DualAveraging:
-        """With the acceptance statistic of one more transition, as epsilon."""
+        """With ``accept``, the acceptance statistic of one more transition, ``[*]`` as epsilon, and the ``target`` that it is to reach."""
         t = self.steps + 1
         lack = self.lack + (target - accept)
         log_epsilon = self.mu - lack * (math.sqrt(t) / (GAMMA * (t + T0)))
@@ -54,7 +61,7 @@ class DualAveraging(NamedTuple):
 
 
 def nudged(epsilon: Tensor, accept: Tensor, target: float, *, rate: float = 0.05) -> Tensor:
-    """epsilon * exp(rate * (accept - target) / (1 - target)), for a target distribution that keeps changing.
+    """epsilon ``[*]`` * exp(rate * (accept - target) / (1 - target)), for a target distribution that keeps changing.
 
     It grows by ``rate`` where all is accepted, shrinks faster the more is rejected, and rests where the mean acceptance is the target.
     """

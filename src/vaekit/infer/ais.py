@@ -173,7 +173,8 @@ def ais(path: Path, k: int, plan: Plan) -> Annealed:
 
 
 def reverse_ais(path: Path, z: Tensor, plan: Plan) -> Annealed:
-    """Chains from exact posterior samples z ``[K, B, D]`` back to f_0; minus the log of the mean of 1 / w bounds log p(x) from above.
+    """Chains from exact posterior samples z ``[K, B, D]`` back to f_0 by ``plan``, the one of the way there; minus the log of the mean of 1
+    / w bounds log p(x) from above.
 
     The K chains of an example may begin at one and the same exact sample: each has E[1 / w] = 1 / p(x), and so has their mean, however
     dependent. Only the spread of their weights then says less than the whole about the error of that mean; see `refreshed`.
@@ -183,7 +184,8 @@ def reverse_ais(path: Path, z: Tensor, plan: Plan) -> Annealed:
 
 
 def refreshed(path: Path, z: Tensor, plan: Plan, transitions: int) -> Tensor:
-    """z after so many transitions at the target: an exact posterior sample stays one, and copies of it part."""
+    """z ``[K, B, D]`` after so many transitions at the target, with the step sizes that ``plan`` found there: an exact posterior sample
+    stays one, and copies of it part."""
     at = point(path.terms, z)
     for _ in range(transitions):
         at, _accept = transition(path.terms, at, 1.0, plan.epsilon[-1], plan.kernel)

@@ -34,7 +34,13 @@ DIVERGENT = 1000.0
 
 
 class State(NamedTuple):
-    """Where the chains are: z ``[K, B, D]``, log p(z) ``[K, B]`` and its gradient ``[K, B, D]``."""
+    """Where the chains are: z ``[K, B, D]``, log p(z) ``[K, B]`` and its gradient ``[K, B, D]``.
+
+    Attributes:
+        z: positions, ``[K, B, D]``.
+        log_p: up to a constant, nats, ``[K, B]``.
+        grad: of log p in z, ``[K, B, D]``.
+    """
 
     z: Tensor
     log_p: Tensor
@@ -84,7 +90,7 @@ class Kernel(abc.ABC):
 
 
 def start(log_density: LogDensity, z: Tensor) -> State:
-    """The state at z ``[K, B, D]``.
+    """The state at z ``[K, B, D]`` of the density ``log_density``.
 
     Raises:
         InputError: inference mode; z has another shape; a log-density that has another, does not depend on z differentiably, or is not
@@ -122,12 +128,12 @@ def _evaluated(log_density: LogDensity, z: Tensor) -> State:
 
 
 def kinetic(r: Tensor, m: Tensor) -> Tensor:
-    """The kinetic energy ``[K, B]``."""
+    """The kinetic energy sum_d m_d r_d^2 / 2, ``[K, B]``, of momenta r ``[K, B, D]`` and inverse masses m."""
     return 0.5 * (m * r.square()).sum(-1)
 
 
 def drawn_momentum(z: Tensor, m: Tensor) -> Tensor:
-    """r ~ N(0, 1 / m), as z."""
+    """r ~ N(0, 1 / m), ``[K, B, D]`` as z; m is the inverse mass, broadcastable with it."""
     return torch.randn(z.shape, dtype=z.dtype, device=z.device) / m.sqrt()
 
 
@@ -135,6 +141,17 @@ def leapfrog(log_density: LogDensity, state: State, r: Tensor, epsilon: Tensor, 
     """``steps`` leapfrog steps from (z, r): reversible, volume preserving, energy error O(epsilon^2). A negative epsilon goes back.
 
     A chain that becomes infinite or NaN stays where it last was finite with a log-density of -inf: it will be rejected.
+
+    Args:
+        log_density: z ``[K, B, D]`` -> log p up to a constant, ``[K, B]``.
+        state: where the chains are.
+        r: momenta, ``[K, B, D]``.
+        epsilon: step sizes, ``[K, B]`` or what broadcasts with it.
+        m: inverse masses, broadcastable with r.
+        steps: how many.
+
+    Raises:
+        InputError: a log-density of another shape, or without a gradient in z.
     """
     epsilon = epsilon.unsqueeze(-1)
     lost = torch.zeros_like(state.log_p, dtype=torch.bool)
@@ -159,6 +176,9 @@ def where(choice: Tensor, a: State, b: State) -> State:
 @dataclass(frozen=True)
 class Layout:
     """How the latents ``[K, B, *]`` of one or several levels lie in one vector ``[K, B, D]``.
+
+    Attributes:
+        events: the event shape of each level.
 
     >>> layout = Layout(((2,), (1, 3)))
     >>> z = layout.split(torch.arange(5.0).view(1, 1, 5))

@@ -94,7 +94,15 @@ def posterior_path(model: LatentModel, batch: Batch) -> Path:
 
 
 class Point(NamedTuple):
-    """z ``[K, B, D]`` with both terms ``[K, B]`` and their gradients: all that any temperature needs to know about it."""
+    """z ``[K, B, D]`` with both terms ``[K, B]`` and their gradients: all that any temperature needs to know about it.
+
+    Attributes:
+        z: ``[K, B, D]``.
+        log_0: log f_0(z), ``[K, B]``.
+        delta: log f_1(z) - log f_0(z), ``[K, B]``.
+        grad_0: of log f_0 in z, ``[K, B, D]``.
+        grad_delta: of delta in z, ``[K, B, D]``.
+    """
 
     z: Tensor
     log_0: Tensor
@@ -103,9 +111,11 @@ class Point(NamedTuple):
     grad_delta: Tensor
 
     def log_f(self, beta: float) -> Tensor:
+        """log f_beta(z) = log f_0(z) + beta delta(z), ``[K, B]`` nats."""
         return self.log_0 + beta * self.delta
 
     def grad(self, beta: float) -> Tensor:
+        """The gradient of `log_f` in z, ``[K, B, D]``."""
         return self.grad_0 + beta * self.grad_delta
 
 
@@ -113,6 +123,13 @@ def transition(terms: Terms, at: Point, beta: float, epsilon: Tensor, kernel: HM
     """`HMC` at one temperature with step sizes ``[B]``; also the acceptance statistic ``[K, B]``.
 
     The model is evaluated once a leapfrog step, for both terms: the point that a transition ends with serves the next temperature.
+
+    Args:
+        terms: of the path.
+        at: where the chains are.
+        beta: the temperature, 0 ... 1.
+        epsilon: step sizes, ``[B]``.
+        kernel: leapfrog steps and their jitter.
     """
     epsilon = epsilon.expand(at.delta.shape)
     if kernel.jitter:
@@ -136,7 +153,11 @@ def transition(terms: Terms, at: Point, beta: float, epsilon: Tensor, kernel: HM
 
 
 def point(terms: Terms, z: Tensor) -> Point:
-    """Both terms and gradients at z ``[K, B, D]``; what it returns is detached."""
+    """Both terms and gradients at z ``[K, B, D]``; what it returns is detached.
+
+    Raises:
+        InputError: densities of another shape than ``[K, B]``, or an initial one without a gradient in z.
+    """
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         log_0, delta = terms(z)

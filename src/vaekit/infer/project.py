@@ -67,7 +67,8 @@ class TrapezoidRule:
         return torch.cartesian_prod(*lines).reshape(-1, len(lines))
 
     def log_integral(self, log_f: Tensor) -> Tensor:
-        """log of the integral of f, from log f at the nodes ``[N]``. At the walls f is taken to vanish: every node weighs the same."""
+        """log of the integral of f, nats, from ``log_f`` at the nodes ``[N]``. At the walls f is taken to vanish: every node weighs the
+        same."""
         return torch.logsumexp(log_f, 0) + sum(math.log(h) for h in self.steps)
 
     def normalised(self, log_density: Callable[[Tensor], Tensor]) -> Tensor:

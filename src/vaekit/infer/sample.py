@@ -28,6 +28,9 @@ class Warmup:
         target: acceptance to adapt to, None for the kernel's own (0.9 for HMC, 0.8 for NUTS).
         per_chain: a step size of its own for each chain; False shares one among the K chains of an example, which is found sooner.
         mass: set the inverse mass of each example to the variances that its chains had in the middle third of the warm-up.
+
+    Raises:
+        InputError: ``steps`` below 0, ``epsilon`` not positive, ``target`` not between 0 and 1.
     """
 
     steps: int = 500

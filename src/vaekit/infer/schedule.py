@@ -21,6 +21,9 @@ __all__ = ["Adaptive", "checked", "linear", "sigmoidal"]
 def linear(temperatures: int) -> Tensor:
     """Evenly spaced betas ``[T]``, float64.
 
+    Raises:
+        InputError: fewer than 2 temperatures.
+
     >>> linear(3)
     tensor([0.0000, 0.5000, 1.0000], dtype=torch.float64)
     """
@@ -30,7 +33,10 @@ def linear(temperatures: int) -> Tensor:
 def sigmoidal(temperatures: int, *, delta: float = 4.0) -> Tensor:
     """Betas ``[T]``, float64, that crowd at both ends, where the densities change fastest (Grosse et al., 2015; Wu et al., 2017).
 
-    sigma(delta * u) for T even u in [-1, 1], stretched to begin at 0 and end at 1.
+    sigma(delta * u) for T = ``temperatures`` even u in [-1, 1], stretched to begin at 0 and end at 1.
+
+    Raises:
+        InputError: fewer than 2 temperatures; ``delta`` not positive or not finite.
 
     >>> sigmoidal(5)
     tensor([0.0000, 0.1050, 0.5000, 0.8950, 1.0000], dtype=torch.float64)
@@ -52,6 +58,9 @@ class Adaptive:
 
     Attributes:
         drop: share lost at each step.
+
+    Raises:
+        InputError: ``drop`` is not between 0 and 1.
     """
 
     drop: float = 1e-3
@@ -85,7 +94,7 @@ def _enough(temperatures: int) -> int:
 
 
 def checked(betas: Tensor) -> Tensor:
-    """The betas, or an InputError where they do not rise from 0 to 1."""
+    """The betas ``[T]``, or an InputError where they do not rise from 0 to 1."""
     if betas.dim() != 1 or len(betas) < 2 or float(betas[0]) != 0 or float(betas[-1]) != 1 or not bool((betas.diff() > 0).all()):
         shown = ", ".join(f"{b:.4g}" for b in betas.flatten()[:3].tolist())
         raise InputError(f"a schedule of shape {list(betas.shape)}, [{shown} ...]: betas [T] rise from exactly 0 to exactly 1")

@@ -63,7 +63,7 @@ class Local:
 
     @staticmethod
     def begin(family: Family, h: Tensor) -> Local:
-        """Before any search."""
+        """Before any search, at the numbers h ``[B, F]`` of ``family``."""
         steps = torch.zeros(len(h), dtype=torch.int64, device=h.device)
         return Local(family, h.detach().clone(), steps, steps.bool())
 
@@ -265,7 +265,7 @@ def _gradient(model: LatentModel, batch: Batch, family: Family, h: Tensor, sampl
 
 
 def log_weights(model: LatentModel, batch: Batch, local: Local, k: int, *, seed: int, chunk: int = 100) -> Tensor:
-    """log p(x, z) - log q(z; h), ``[k, B]`` float64 on the CPU, for k fresh samples z ~ q(z; h) of each example.
+    """log p(x, z) - log q(z; h), ``[k, B]`` nats, float64 on the CPU, for k fresh samples z ~ q(z; h) of each example, q being ``local``.
 
     For one seed and ``chunk`` families that begin with the same draws share them: the differences of their bounds have less noise than the
     bounds. The caller's random numbers are left as they were. Call ``model.eval()`` first. k or ``chunk`` below 1: InputError.

@@ -16,7 +16,7 @@ __all__ = ["log_posterior", "scored"]
 
 
 def log_posterior(model: LatentModel, batch: Batch) -> Callable[[Tensor | Sequence[Tensor]], Tensor]:
-    """log p(x, z) = log p(z | x) + constant, ``[K, B]``, as a function of the latents ``[K, B, *]``, for `sample`.
+    """log p(x, z) = log p(z | x) + constant, ``[K, B]`` nats, as a function of the latents ``[K, B, *]``, for `sample`.
 
     It is ``partial(model.log_joint, batch)`` that does not run the posterior module q, which plays no part in it. Dropout and batch
     normalisation in a decoder have no one density: call ``model.eval()`` first.

@@ -39,8 +39,8 @@ __all__ = ["LatentModel", "Level", "Pick", "Trace", "at_centre", "from_p", "from
 
 @dataclass(frozen=True)
 class Level:
-    """One latent: its value ``z [K, B, *]``, its conditional prior p and posterior q (None where there is no x), and both log-densities
-    (``log_q`` None too where q is a point mass, which has none)."""
+    """One latent: its value ``z [K, B, *]``, its conditional prior p and posterior q (None where there is no x), and both log-densities,
+    ``log_p`` and ``log_q`` ``[K, B]`` nats (``log_q`` None too where q is a point mass, which has none)."""
 
     z: Tensor
     p: Distribution
@@ -59,7 +59,11 @@ Pick = Callable[[int, Distribution | None, Distribution], Level]
 
 
 def from_q(k: int, *, reparam: bool = True) -> Pick:
-    """K samples z ~ q(z | x). ``reparam=False`` detaches them, for estimators that differentiate log q instead."""
+    """K = ``k`` samples z ~ q(z | x), ``[K, B, *]``. ``reparam=False`` detaches them, for estimators that differentiate log q instead.
+
+    Raises:
+        InputError: ``k`` below 1; at a level without q, as there is no x.
+    """
     if k < 1:
         raise InputError(f"{k} samples were asked for; at least 1 is needed")
 
@@ -83,6 +87,9 @@ def from_p(k: int, n: int, *, temperature: float = 1.0) -> Pick:
     """``[k, n]`` ancestral samples z ~ p(z), their noise scaled by ``temperature``; log p(z) is that of the model at temperature 1.
 
     A level that is no code of x (see `Level.informed`) is drawn as it is: the temperature is that of the codes.
+
+    Raises:
+        InputError: a temperature that is negative or not finite.
     """
     if not 0 <= temperature < math.inf:
         raise InputError(f"temperature {temperature}: it must be 0 or more and finite; 1 is the model's own, 0 leaves out the noise")
@@ -96,7 +103,11 @@ def from_p(k: int, n: int, *, temperature: float = 1.0) -> Pick:
 
 
 def given(z: Tensor | Sequence[Tensor]) -> Pick:
-    """The latents as told, ``[K, B, *]`` each, from the top level down; a flat model takes one tensor."""
+    """The latents as told, ``[K, B, *]`` each, from the top level down; a flat model takes one tensor.
+
+    Raises:
+        InputError: in the pass: fewer latents than levels, or of another shape.
+    """
     zs = (z,) if isinstance(z, Tensor) else tuple(z)
 
     def pick(level: int, q: Distribution | None, p: Distribution) -> Level:
@@ -115,7 +126,7 @@ def given(z: Tensor | Sequence[Tensor]) -> Pick:
 
 
 def prefix(z: Tensor | Sequence[Tensor], rest: Pick) -> Pick:
-    """The first levels as told, the remaining ones by ``rest``."""
+    """The first levels as told by ``z``, ``[K, B, *]`` of each, the remaining ones by ``rest``."""
     zs = (z,) if isinstance(z, Tensor) else tuple(z)
     first = given(zs)
     return lambda level, q, p: (first if level < len(zs) else rest)(level, q, p)
@@ -182,38 +193,38 @@ class Trace:
 
     @property
     def log_px(self) -> Tensor:
-        """log p(x | z) of the observed entries, ``[K, B]``."""
+        """log p(x | z) of the observed entries, ``[K, B]`` nats."""
         batch = self._observed()
         return log_prob_observed(self.px, batch.x, batch.mask)
 
     @property
     def log_pz(self) -> Tensor:
-        """log p(z), ``[K, B]``."""
+        """log p(z), ``[K, B]`` nats."""
         return torch.stack([level.log_p for level in self.levels]).sum(0)
 
     @property
     def log_qz(self) -> Tensor:
-        """log q(z | x), ``[K, B]``."""
+        """log q(z | x), ``[K, B]`` nats."""
         return torch.stack([self._log_q(level) for level in self.levels]).sum(0)
 
     @property
     def log_joint(self) -> Tensor:
-        """log p(x, z), ``[K, B]``."""
+        """log p(x, z), ``[K, B]`` nats."""
         return self.log_px + self.log_pz
 
     @property
     def log_w(self) -> Tensor:
-        """log p(x, z) - log q(z | x), ``[K, B]``: the log importance weight."""
+        """log p(x, z) - log q(z | x), ``[K, B]`` nats: the log importance weight."""
         return self.log_joint - self.log_qz
 
     @property
     def rate(self) -> Tensor:
-        """log q(z_l | z_<l, x) - log p(z_l | z_<l) of each informed level, ``[K, B, L]``: its mean over z is the level's KL."""
+        """log q(z_l | z_<l, x) - log p(z_l | z_<l) of each informed level, ``[K, B, L]`` nats: its mean over z is the level's KL."""
         return torch.stack([self._log_q(level) - level.log_p for level in self.levels if level.informed], -1)
 
     @property
     def kl(self) -> Tensor | None:
-        """KL(q(z_l | z_<l, x) || p(z_l | z_<l)) in closed form, ``[K or 1, B, L]``; None where some level has none."""
+        """KL(q(z_l | z_<l, x) || p(z_l | z_<l)) in closed form, ``[K or 1, B, L]`` nats; None where some level has none."""
         kls = []
         for level in filter(lambda level: level.informed, self.levels):
             self._log_q(level)
@@ -273,22 +284,36 @@ class LatentModel(nn.Module, abc.ABC):
         return Trace(batch, levels, px)
 
     def infer(self, batch: Batch, k: int = 1, *, reparam: bool = True) -> Trace:
-        """z ~ q(z | x), K samples each."""
+        """z ~ q(z | x), K = ``k`` samples each: ``[K, B, *]`` per level. With ``reparam=False`` without a gradient through z (see
+        `from_q`).
+
+        Raises:
+            InputError: ``k`` below 1; q and p of one level with different events, or one with a density and the other with probabilities.
+        """
         return self.trace(from_q(k, reparam=reparam), batch)
 
     def score(self, batch: Batch, z: Tensor | Sequence[Tensor]) -> Trace:
-        """The trace of given latents, ``[K, B, *]`` per level."""
+        """The trace of given latents, ``[K, B, *]`` per level.
+
+        Raises:
+            InputError: another number of levels than the model has, or of another shape.
+        """
         t = self.trace(given(z), batch)
         if not isinstance(z, Tensor) and len(z) != len(t.levels):
             raise InputError(f"{len(z)} levels of latents were given and the model has {len(t.levels)}")
         return t
 
     def log_joint(self, batch: Batch, z: Tensor | Sequence[Tensor]) -> Tensor:
-        """log p(x, z), ``[K, B]``."""
+        """log p(x, z), ``[K, B]`` nats, of given latents, ``[K, B, *]`` per level."""
         return self.score(batch, z).log_joint
 
     def dream(self, n: int, *, context: Tensor | None = None) -> Trace:
-        """n pairs z, x ~ p(x, z) (no gradient through either), with q(z | x) scored at z; K = 1. ``context`` as in `sample`."""
+        """n pairs z, x ~ p(x, z) (no gradient through either), with q(z | x) scored at z: z ``[1, n, *]`` of each level, x ``[n, *]``.
+        ``context`` as in `sample`.
+
+        Raises:
+            InputError: ``context`` for another number of examples.
+        """
         c = _contexts(context, n)
         with torch.no_grad():
             made = self.trace(from_p(1, n), context=c)
@@ -297,9 +322,14 @@ class LatentModel(nn.Module, abc.ABC):
         return self.score(Batch(x, c), made.z)
 
     def sample(self, n: int, *, temperature: float = 1.0, mean: bool = True, context: Tensor | None = None) -> Tensor:
-        """n new examples, ``[n, *]``: z ~ p(z), then the centre of p(x | z), as papers show it, or with ``mean=False`` x ~ p(x | z).
+        """n new examples, ``[n, *]``: z ~ p(z) with its noise scaled by ``temperature``, then the centre of p(x | z), as papers show it, or
+        with ``mean=False`` x ~ p(x | z).
 
         A model p(x, z | c) needs ``context`` ``[n, C]``, or ``[C]`` for all n.
+
+        Raises:
+            InputError: ``n`` below 1; a temperature that is negative or not finite; a context that the model needs and is not given, or
+                of another size.
         """
         if n < 1:
             raise InputError(f"{n} samples were asked for; at least 1 is needed")

@@ -29,7 +29,7 @@ __all__ = ["Ladder", "Rung", "replace"]
 
 
 def replace(h: Tensor | None, z: Tensor) -> Tensor:
-    """h' = z: the next level sees this level's latent alone (a Markov chain)."""
+    """h' = z ``[K, B, D]``: the next level sees this level's latent alone (a Markov chain)."""
     return z
 
 

@@ -30,7 +30,7 @@ View = Callable[[Batch], Tensor]
 
 
 def plain_input(batch: Batch) -> Tensor:
-    """``batch.input``, x with its missing entries set to 0, for an encoder that is shown no context.
+    """``batch.input`` ``[B, *]``, x with its missing entries set to 0, for an encoder that is shown no context.
 
     Raises:
         InputError: the batch carries a context c, which would be ignored.
@@ -113,7 +113,7 @@ def context_of(size: int, batch: Batch | None, context: Tensor | None) -> Tensor
 
 
 def check_context(model: str, size: int, conditional_prior: bool) -> int:
-    """The size of a model's context, where it is one.
+    """The size of a model's context, where it is one; ``conditional_prior`` says whether the prior sees it.
 
     Raises:
         InputError: it is negative, or 0 and the prior is to be conditional.

@@ -58,6 +58,11 @@ class Flatten(nn.Module):
         self.size = math.prod(shape)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x ``[B, *shape]`` -> ``[B, size]``.
+
+        Raises:
+            InputError: x has another number of entries per example than ``size``.
+        """
         x = x.flatten(1)
         if x.shape[1] != self.size:
             raise InputError(f"this network takes {self.size} numbers per example, {list(self.shape)}, and was given {x.shape[1]}")

@@ -71,7 +71,7 @@ def terms(log_px: Tensor, rate: Tensor) -> dict[str, Tensor]:
 
 
 def samples(objective: str, k: object) -> int:
-    """k, the number of samples per example.
+    """k, the number of samples per example; ``objective`` is named in the message.
 
     Raises:
         InputError: it is no whole number, or less than 1.

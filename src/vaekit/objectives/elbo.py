@@ -18,7 +18,9 @@ __all__ = ["ELBO"]
 
 
 class ELBO(Objective):
-    r"""bound = (1/K) sum_k [ log p(x | z_k) - sum_l rate_l ];  surrogate = -(1/K) sum_k [ log p(x | z_k) - penalty(rate) ].
+    r"""bound = (1/K) sum_k [ log p(x | z_k) - sum_l rate_l ]; surrogate = -(1/K) sum_k [ log p(x | z_k) - penalty(rate) ].
+
+    Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014.
 
     Args:
         k: samples per example.

@@ -18,6 +18,8 @@ __all__ = ["IWAE"]
 class IWAE(Objective):
     r"""bound = log (1/K) sum_k w_k, differentiated through the reparameterised samples; K = 1 is the ELBO with a sampled KL.
 
+    Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
+
     ``logs`` add the effective sample size ``ess``. The logged ``log_px`` and ``rate_l`` are plain means over K: their difference is the
     ELBO, which lies below this bound.
 

@@ -40,6 +40,9 @@ class MCEM(Objective):
     In evaluation mode the chains are left as they are: rows get new ones, from the prior and with ``warmup`` transitions, so a value
     measured there is log p(x, z) at a short chain's z.
 
+    Wei and Tanner, "A Monte Carlo implementation of the EM algorithm", JASA 1990; Kingma and Welling, "Auto-Encoding Variational Bayes",
+    ICLR 2014, appendix E.
+
     Args:
         rows: rows of the training data; each has its chain in the buffer ``z``.
         event: shape of the latents, an int for a vector; a list of shapes for a ladder, from the top level down.

@@ -97,6 +97,12 @@ class MMDKernel(nn.Module, abc.ABC):
 class RBF(MMDKernel):
     """exp(-|a - b|^2 / (2 h^2)).
 
+    Args:
+        bandwidth: h, positive.
+
+    Raises:
+        InputError: ``bandwidth`` is not positive.
+
     >>> RBF(1.0)(torch.tensor([0.0, 2.0]), 5)
     tensor([1.0000, 0.3679])
     """
@@ -112,6 +118,12 @@ class RBF(MMDKernel):
 class IMQ(MMDKernel):
     """c / (c + |a - b|^2) with c = 2 d s^2, the expected squared distance of two points of N(0, s^2 I): heavy tails, so that far codes
     have a gradient (Tolstikhin et al., "Wasserstein Auto-Encoders", ICLR 2018).
+
+    Args:
+        scale: s, positive: 1 for the prior N(0, I).
+
+    Raises:
+        InputError: ``scale`` is not positive.
 
     >>> IMQ()(torch.tensor([0.0, 10.0]), 5)
     tensor([1.0000, 0.5000])
@@ -184,7 +196,8 @@ class InfoVAE(Objective):
 
 
 def mmd(a: Tensor, b: Tensor, kernel: MMDKernel) -> Tensor:
-    r"""Each example's row of the unbiased estimate of MMD^2 between the distributions of a and b, ``[B, D]`` each; their mean is it.
+    r"""Each example's row of the unbiased estimate of MMD^2 between the distributions of a and b, ``[B, D]`` each,
+    by ``kernel``; their mean is it.
 
     .. math:: \mathrm{MMD}^2 = \frac{1}{B (B - 1)} \sum_{i \ne j} \left( k(a_i, a_j) + k(b_i, b_j) \right)
               - \frac{2}{B^2} \sum_{i, j} k(a_i, b_j)

@@ -49,6 +49,12 @@ def _weight(name: str, weight: float | Schedule) -> Schedule:
 class Beta(Penalty):
     r"""beta * sum_l rate_l (Higgins et al., "beta-VAE", ICLR 2017); beta may be a schedule: ``Beta(Linear(0, 1, 10_000))`` warms up.
 
+    Args:
+        weight: beta, a number or a schedule.
+
+    Raises:
+        InputError: a ``weight`` below 0.
+
     >>> Beta(4.0)(torch.ones(1, 2, 3), step=0)
     tensor([[12., 12.]])
     """
@@ -76,6 +82,9 @@ class FreeBits(Penalty):
         nats: lambda, free nats per level.
         weight: factor on the sum, a number or a schedule.
 
+    Raises:
+        InputError: ``nats`` is negative.
+
     >>> FreeBits(0.5)(torch.tensor([[[0.1, 2.0], [0.3, 4.0]]]), step=0)
     tensor([[2.5000, 4.5000]])
     """
@@ -99,6 +108,13 @@ class Capacity(Penalty):
     r"""gamma * | mean over the batch of the total rate - C |, C a schedule (Burgess et al., "Understanding disentangling", 2018, eq. 8).
 
     The mean of the batch stands in every example, so that the batch mean is the equation's and does not depend on the batch size.
+
+    Args:
+        gamma: weight of the distance, positive.
+        nats: C, a number or a schedule.
+
+    Raises:
+        InputError: ``gamma`` is not positive.
 
     >>> Capacity(10.0, 3.0)(torch.tensor([[[1.0], [3.0]]]), step=0)
     tensor([[10., 10.]])

@@ -41,10 +41,13 @@ __all__ = ["Relaxed", "StraightThrough"]
 
 
 class Relaxed(Objective):
-    r"""Concrete relaxation, Gumbel-softmax, and straight-through Gumbel-softmax: see the table above.
+    r"""Concrete relaxation, Gumbel-softmax, and straight-through Gumbel-softmax: see the table of `vaekit.objectives.relaxed`.
 
     ``bound`` and ``logs`` are those of the discrete model: a soft pass is followed by a discrete one without gradient, and in evaluation
     mode, where no gradients are recorded, there is only the discrete one. The relaxed bound is minus the surrogate.
+
+    Maddison, Mnih and Teh, "The Concrete Distribution", ICLR 2017; Jang, Gu and Poole, "Categorical Reparameterization with
+    Gumbel-Softmax", ICLR 2017.
 
     Args:
         k: samples per example.
@@ -120,6 +123,8 @@ class StraightThrough(Objective):
 
     Not the same as ``Relaxed(temperature=1, straight_through=True)``: there the gradient is that of a relaxed sample drawn with the same
     noise as z, dz~ = z~ (1 - z~) dl for a binary variable; here it is its mean's, p (1 - p) dl, whatever z came out.
+
+    Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic Neurons for Conditional Computation", 2013.
 
     Args:
         k: samples per example.

@@ -42,6 +42,9 @@ class Constant(Schedule):
 class Linear(Schedule):
     """From ``start`` to ``end`` in a straight line over ``steps`` steps, then ``end`` (KL warm-up: Sonderby et al., 2016).
 
+    Raises:
+        InputError: ``steps`` is not positive.
+
     >>> [Linear(0, 1, 4)(s) for s in (0, 1, 4, 100)]
     [0.0, 0.25, 1.0, 1.0]
     """
@@ -65,6 +68,9 @@ class Linear(Schedule):
 class Cyclical(Schedule):
     """``cycles`` ramps from ``start`` to ``end`` within ``steps`` steps, each rising for ``ramp`` of its length and then holding; ``end``
     afterwards (Fu et al., "Cyclical Annealing Schedule", NAACL 2019).
+
+    Raises:
+        InputError: ``steps``, ``cycles`` or ``ramp`` not positive, or ``ramp`` above 1.
 
     >>> [Cyclical(0, 1, 8, cycles=2)(s) for s in (0, 1, 2, 3, 4, 5, 8)]
     [0.0, 0.5, 1.0, 1.0, 0.0, 0.5, 1.0]
@@ -96,6 +102,9 @@ class Cyclical(Schedule):
 class Cosine(Schedule):
     """From ``start`` to ``end`` along half a cosine over ``steps`` steps, then ``end``.
 
+    Raises:
+        InputError: ``steps`` is not positive.
+
     >>> [round(Cosine(1, 0, 4)(s), 3) for s in (0, 2, 4, 9)]
     [1.0, 0.5, 0.0, 0.0]
     """
@@ -120,6 +129,9 @@ class Exponential(Schedule):
     """From ``start`` to ``end`` by the same factor at each of ``steps`` steps, then ``end``: max(end, start e^(-r step)) with
     r = log(start / end) / steps, as temperatures are annealed (Jang et al., 2017).
 
+    Raises:
+        InputError: ``start``, ``end`` or ``steps`` is not positive.
+
     >>> [round(Exponential(1, 0.25, 4)(s), 3) for s in (0, 2, 4, 9)]
     [1.0, 0.5, 0.25, 0.25]
     """
@@ -142,6 +154,9 @@ class Exponential(Schedule):
 @dataclass(frozen=True)
 class Stages(Schedule):
     """``values[i]`` until step ``ends[i]``, the last value from ``ends[-1]`` on.
+
+    Raises:
+        InputError: ``ends`` do not rise, or ``values`` are not one more than they.
 
     >>> schedule = Stages(ends=(10, 30), values=(1.0, 0.5, 0.1))
     >>> [schedule(s) for s in (0, 9, 10, 30)]

@@ -44,6 +44,9 @@ class Baseline(nn.Module, abc.ABC):
 class LeaveOneOut(Baseline):
     r"""b_k = (1/(K-1)) sum_{j != k} log w_j: the other samples of the same example; needs K of 2 or more.
 
+    Raises:
+        InputError: K below 2, when it is called.
+
     >>> LeaveOneOut()(torch.tensor([[1.0], [2.0], [6.0]])).flatten()
     tensor([4.0000, 3.5000, 1.5000])
     """
@@ -108,6 +111,8 @@ class REINFORCE(Objective):
 
     Any posterior will do whose log q(z | x) has a gradient (that of a code, which is certain, has none). Without a baseline the variance is
     that of log w itself, some hundreds of nats squared for an image.
+
+    Williams, "Simple Statistical Gradient-Following Algorithms", Machine Learning 1992.
 
     Args:
         k: samples per example.

@@ -179,7 +179,7 @@ def _rows(n: object) -> int:
 
 
 def pairwise(q: DiagGaussian, z: Tensor) -> Tensor:
-    """log q(z_id | x_jd) of R codes ``[R, D]`` under each of N posteriors, dimension by dimension, ``[R, N, D]``.
+    """log q(z_id | x_jd) of R codes z ``[R, D]`` under each of N posteriors, dimension by dimension, ``[R, N, D]``.
 
     >>> pairwise(DiagGaussian(torch.zeros(3, 2), torch.zeros(3, 2)), torch.zeros(5, 2)).shape
     torch.Size([5, 3, 2])
@@ -190,7 +190,8 @@ def pairwise(q: DiagGaussian, z: Tensor) -> Tensor:
 
 
 def log_marginals(log_q: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """log q(z_i) and sum_d log q(z_id), ``[R]`` each, from `pairwise` ``[R, N, D]`` and the mixture's log-weights ``[R or 1, N]``."""
+    """log q(z_i) and sum_d log q(z_id), ``[R]`` nats each, from ``log_q`` of `pairwise` ``[R, N, D]`` and the
+    mixture's ``log_weights`` ``[R or 1, N]``."""
     joint = (log_q.sum(-1) + log_weights).logsumexp(1)
     return joint, (log_q + log_weights.unsqueeze(-1)).logsumexp(1).sum(-1)
 

@@ -40,6 +40,8 @@ class VQ(Objective):
     ``perplexity`` exp(-sum_c f_c log f_c) of the frequencies f of its codes, and the number of ``codes`` in it; with several
     levels one of each a level, ``commitment_0`` and so on.
 
+    van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", NeurIPS 2017.
+
     Args:
         commitment: beta, the published weight: see the module for the correspondence.
 

@@ -34,6 +34,8 @@ class WakeSleep(Objective):
 
     The reported bound is the ELBO, log p(x, z) - log q(z | x) at the same z; ``logs`` add ``log_q_dream``, log q(z' | x').
 
+    Hinton, Dayan, Frey and Neal, "The wake-sleep algorithm for unsupervised neural networks", Science 1995.
+
     Raises:
         InputError: at the first step, a parameter that p(x, z) and q(z | x) share (a `VampPrior`, a ladder whose merge learns): the two
             phases would pull it apart.
@@ -70,6 +72,8 @@ class RWS(Objective):
 
     The term of q is the wake phase's, sum_k w_k log q(z_k | x), the sleep phase's, log q(z' | x') of a dream, or the mean of both. The
     reported bound is that of `IWAE` with the same K; ``logs`` add ``ess`` and, with the sleep phase, ``log_q_dream``.
+
+    Bornschein and Bengio, "Reweighted Wake-Sleep", ICLR 2015.
 
     Args:
         k: samples per example.

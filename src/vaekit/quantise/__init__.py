@@ -11,4 +11,4 @@ from vaekit.quantise.core import Quantisation, Quantiser, nearest
 from vaekit.quantise.fsq import FSQ
 from vaekit.quantise.priors import AutoregressiveCodes, CodePrior, UniformCodes
 
-__all__ = ["FSQ", "AutoregressiveCodes", "CodePrior", "Codebook", "Quantisation", "Quantiser", "UniformCodes", "nearest"]
+__all__ = ["Quantiser", "Quantisation", "Codebook", "FSQ", "nearest", "CodePrior", "UniformCodes", "AutoregressiveCodes"]

@@ -40,6 +40,8 @@ class Codebook(nn.Module):
     the data. The share does not depend on the batch size; with decay 0.99 a new code that finds no use falls to a share of 0.1
     in 230 passes.
 
+    van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", NeurIPS 2017.
+
     Args:
         codes: C.
         dimensions: D.

@@ -51,9 +51,11 @@ class Quantiser(Protocol):
     @property
     def __call__(self) -> Callable[[Tensor], Quantisation]: ...
 
-    def embed(self, codes: Tensor) -> Tensor: ...
+    def embed(self, codes: Tensor) -> Tensor:
+        """Codes int64 ``[*]`` -> their vectors ``[*, D]``."""
 
-    def read(self, z: Tensor) -> Tensor: ...
+    def read(self, z: Tensor) -> Tensor:
+        """z ``[*, D]`` -> codes int64 ``[*]``: exact for vectors of the set, the nearest for others."""
 
 
 def nearest(z: Tensor, vectors: Tensor) -> Tensor:
@@ -76,20 +78,20 @@ def nearest(z: Tensor, vectors: Tensor) -> Tensor:
 
 
 def rows(z: Tensor, grid: int) -> Tensor:
-    """``[*batch, D, *grid] -> [*batch, *grid, D]`` for a grid of that many dimensions."""
+    """z ``[*batch, D, *grid] -> [*batch, *grid, D]`` for a grid of that many dimensions."""
     return z.movedim(-1 - grid, -1)
 
 
 def field(z: Tensor, grid: int) -> Tensor:
-    """The inverse of `rows`."""
+    """The inverse of `rows`: z ``[*batch, *grid, D]`` -> ``[*batch, D, *grid]``; ``grid`` is the number of the grid's dimensions."""
     return z.movedim(-1, -1 - grid)
 
 
 def read_field(quantiser: Quantiser, z: Tensor, grid: int) -> Tensor:
-    """The codes ``[*batch, *grid]`` of ``z [*batch, D, *grid]``."""
+    """The codes ``[*batch, *grid]`` of ``z [*batch, D, *grid]``, by ``quantiser``."""
     return quantiser.read(rows(z, grid))
 
 
 def embed_field(quantiser: Quantiser, codes: Tensor, grid: int) -> Tensor:
-    """The field ``[*batch, D, *grid]`` of ``codes [*batch, *grid]``, without gradient."""
+    """The field ``[*batch, D, *grid]`` of ``codes [*batch, *grid]``, without gradient, by ``quantiser``."""
     return field(quantiser.embed(codes), grid).detach()

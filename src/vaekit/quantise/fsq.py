@@ -30,6 +30,8 @@ class FSQ(nn.Module):
     Rounding passes the gradient of the bounded number on (straight through). The value -1 ... 1 of a number has the same order as its
     level; an even number of levels stops one level short of 1, so that 0 is among them.
 
+    Mentzer, Minnen, Agustsson and Tschannen, "Finite Scalar Quantization: VQ-VAE Made Simple", ICLR 2024.
+
     Args:
         levels: L, at least 2 each; the paper recommends at least 5, as (8, 5, 5, 5) for 1000 codes.
 

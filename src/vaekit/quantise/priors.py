@@ -117,6 +117,10 @@ class CodePrior(nn.Module, abc.ABC):
 class UniformCodes(CodePrior):
     """All codes alike and independent: log p = -N log C, the prior under which a VQ-VAE is first trained.
 
+    Args:
+        quantiser: the posterior's own.
+        grid: shape of the codes.
+
     >>> from vaekit.quantise import Codebook
     >>> UniformCodes(Codebook(512, 64), (8, 8))().log_prob(torch.zeros(64, 8, 8))
     tensor(-399.2528)
@@ -141,7 +145,8 @@ class UniformCodes(CodePrior):
 class AutoregressiveCodes(CodePrior):
     r"""log p = sum_i log p(c_i | c_<i), row by row, by a causal transformer (`nn.CausalTransformer`); it starts uniform.
 
-    Exact in one pass; a sample takes a pass per code.
+    Exact in one pass; a sample takes a pass per code. van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning",
+    NeurIPS 2017, fit such a prior over the codes after training, theirs a PixelCNN.
 
     Args:
         quantiser: the posterior's own.

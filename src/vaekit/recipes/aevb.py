@@ -29,7 +29,8 @@ FREY = 1565
 
 
 def network(latent: int, hidden: int, px: Head, scale: float = 0.01) -> VAE:
-    """Encoder and decoder of one hidden layer of tanh units; every weight and bias ~ N(0, scale^2)."""
+    """VAE of ``latent`` dimensions with the likelihood ``px``; encoder and decoder of one hidden layer of tanh units; every weight and
+    bias ~ N(0, scale^2)."""
     q = heads.Gaussian(latent)
     layers = [Layer(hidden, nn.Tanh)]
     model = VAE(

@@ -19,7 +19,8 @@ __all__ = ["network", "resnet"]
 
 
 def network(size: int = 32, latent: int = 256, width: int = 64, scale: float = 1.0) -> VAE:
-    """ResNet-18 VAE of colour images of ``size`` x ``size`` pixels, a multiple of 8; sigma starts at ``scale``."""
+    """ResNet-18 VAE of colour images of ``size`` x ``size`` pixels, a multiple of 8; ``latent`` dimensions, stages of 1, 2, 4 and 8
+    times ``width`` channels; sigma starts at ``scale``."""
     shape = (3, size, size)
     widths = (width, 2 * width, 4 * width, 8 * width)
     q, px = heads.Gaussian(latent), heads.GaussianShared(shape, scale=scale)

@@ -21,7 +21,7 @@ def context_width(schema: Description) -> int:
 
 
 def contexts_where(recipe: Recipe, where: Sequence[str]) -> Tensor | None:
-    """The contexts ``[M, C]`` that samples are drawn under, as likely each; None for a model without.
+    """The contexts ``[M, C]`` that samples of ``recipe`` are drawn under, as likely each; None for a model without.
 
     Raises:
         InputError: ``where``, as "column=value", names what the model is not conditioned on.

@@ -31,7 +31,7 @@ __all__ = ["Recipe", "RecipeFunction", "find", "names", "outside", "summary"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run: what to train, on what, by which objective and settings.
+    """A whole run: what to train, on what, by which objective and settings (``training``).
 
     ``data`` is a function, so that a trained run can be opened, sampled and decoded without its data. ``known`` is what a recipe for data
     of the user's own has found in them; it is kept in the run folder and given back to the recipe's parameter ``known`` when the run is
@@ -47,6 +47,7 @@ class Recipe:
 
 
 RecipeFunction = Callable[..., Recipe]
+"""Keyword arguments -> `Recipe`."""
 
 
 def names() -> dict[str, RecipeFunction]:

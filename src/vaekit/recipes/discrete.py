@@ -73,6 +73,9 @@ def mnist(
         lr: learning rate of Adam.
         batch_size: examples per step.
         epochs: passes over the training set, of 1000 steps each.
+
+    Raises:
+        InputError: several samples for an estimator that takes one.
     """
     q = heads.Bernoulli(units)
     model = _model(kind, priors.Bernoulli(units), q, units)

@@ -61,7 +61,8 @@ def head_column(column: Column, floor: float) -> heads.Column:
 
 
 def start_at(decoder: nn.Sequential, px: heads.Columns, start: Sequence[float]) -> None:
-    """Let the rates of counts begin at their means: a network takes long to reach e^6 from e^0."""
+    """Let the rates of counts that ``decoder`` gives begin at their means, ``start`` by column: a network takes long to reach e^6 from
+    e^0."""
     shift, place = torch.zeros(px.features), 0
     for head, group, width in zip(px.heads, px.groups, px.widths, strict=True):
         if isinstance(head, Count):
@@ -71,7 +72,7 @@ def start_at(decoder: nn.Sequential, px: heads.Columns, start: Sequence[float]) 
 
 
 def shift_biases(decoder: nn.Sequential, shift: Tensor) -> None:
-    """Add to the first of the last layer's biases."""
+    """Add ``shift`` ``[n]`` to the first n biases of the last layer of ``decoder``."""
     last = decoder[-1]
     if isinstance(last, nn.Linear):
         with torch.no_grad():
@@ -79,7 +80,11 @@ def shift_biases(decoder: nn.Sequential, shift: Tensor) -> None:
 
 
 def pixels_as(pixels: Pixels, likelihood: str) -> Pixels:
-    """With another likelihood, which their values must be of."""
+    """``pixels`` with another likelihood, which their values must be of.
+
+    Raises:
+        InputError: they are not.
+    """
     if likelihood == "Bernoulli":
         raise InputError(f"--likelihood Bernoulli is for images of two values, and these have more ({pixels.because}): binarise them")
     if likelihood == "DiscretisedLogistic" and pixels.dtype != "uint8":
@@ -88,18 +93,21 @@ def pixels_as(pixels: Pixels, likelihood: str) -> Pixels:
 
 
 def pixel_head(pixels: Pixels) -> heads.Head:
+    """The head that the likelihood of the pixels names."""
     if pixels.likelihood == "DiscretisedLogistic":
         return heads.DiscretisedLogistic(pixels.shape)
     return (heads.Bernoulli if pixels.likelihood == "Bernoulli" else heads.ContinuousBernoulli)(pixels.shape)
 
 
 def bound_of(k: int | None, missing: bool) -> Objective:
+    """The bound of ``k`` samples, by default 1, or more where values are ``missing``: the ELBO, or the IWAE bound."""
     k = (MISSING_K if missing else 1) if k is None else k
     return ELBO() if k == 1 else IWAE(k)
 
 
 def training_of(known: Known, lr: float, batch_size: int, epochs: int | None, patience: int | None) -> Training:
-    """Epochs from the data's size, and early stopping where there are validation rows."""
+    """Adam with rate ``lr``; ``epochs`` by default from the data's size, and early stopping after ``patience`` epochs, by default a
+    tenth of them, where there are validation rows."""
     train, valid, _ = known.rows
     epochs = min(500, max(10, round(STEPS / math.ceil(train / batch_size)))) if epochs is None else epochs
     patience = max(10, epochs // 10) if patience is None else patience

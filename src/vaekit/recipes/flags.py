@@ -75,8 +75,9 @@ def parse(function: RecipeFunction, tokens: Sequence[str], *, also: Sequence[str
 
 
 def parse_many(function: RecipeFunction, tokens: Sequence[str], *, also: Sequence[str] = ()) -> dict[str, tuple[Any, ...]]:
-    """As `parse`, each flag with one or several values: with commas between them, of whole numbers also ``first..last``, both included.
-    Values that have commas themselves (tuples) have a slash between them: ``--widths 64,32/128,64`` are two.
+    """As `parse` of the ``tokens`` for ``function``, each flag with one or several values: with commas between them, of whole numbers also
+    ``first..last``, both included. Values that have commas themselves (tuples) have a slash between them: ``--widths 64,32/128,64`` are
+    two.
 
     Raises:
         InputError: as `parse`; a range that is empty or of anything else than whole numbers; the same value twice.
@@ -90,7 +91,11 @@ def parse_many(function: RecipeFunction, tokens: Sequence[str], *, also: Sequenc
 
 
 def values(flag: str, kind: Any, text: str) -> tuple[Any, ...]:
-    """The values of one flag, as `parse_many` reads them."""
+    """The values of one flag of type ``kind`` in ``text``, as `parse_many` reads them, and with its errors.
+
+    Raises:
+        InputError: as `parse_many`.
+    """
     inner = [option for option in get_args(kind) if option is not NoneType] if NoneType in get_args(kind) else [kind]
     several = any(get_origin(option) is tuple for option in inner)
     found: list[Any] = []

@@ -18,7 +18,8 @@ DRAWN = ("Gaussian", "LogNormal", "StudentT")
 
 
 def mask_model(kind: str, schema: Schema, px: heads.Columns, hidden: int) -> heads.MaskModel:
-    """p(m | x) of the columns of a table that miss values: "self-masking" or "not-at-random".
+    """p(m | x) of the columns of a table that miss values: of ``kind`` "self-masking" or "not-at-random", the latter a network of
+    ``hidden`` units. The table has ``schema``.
 
     Raises:
         InputError: no value is missing, or some in a column whose values cannot be drawn with a gradient; the column is named.

@@ -22,7 +22,8 @@ def look(
     drop: Name | Sequence[Name] = (),
     condition: Name | Sequence[Name] = (),
 ) -> tuple[Known, Callable[[], DataSet]]:
-    """What is known of the data, looked at now where nothing is, and what reads them."""
+    """What is known of the data, looked at now where nothing is, and what reads them. ``overrides``, ``drop`` and ``condition`` as in
+    `vaekit.data.tables.inspect`."""
     if known is None:
         found = inspect(path, overrides=overrides, drop=drop, condition=condition)
         return Known.of(found), lambda: found.data
@@ -34,7 +35,11 @@ D = TypeVar("D", Schema, Pixels, Counts)
 
 
 def schema_as(kind: type[D], schema: Description, path: str, recipe: str) -> D:
-    """The schema, if it is what the recipe is for."""
+    """The schema, if it is of ``kind``, which the recipe is for.
+
+    Raises:
+        InputError: it is not.
+    """
     if not isinstance(schema, kind):
         named = {Schema: "table", Pixels: "images", Counts: "counts"}[type(schema)]
         raise InputError(f"own:{recipe} is not for {path}, which holds {named}: vaekit train {path} takes own:{named}")
@@ -43,6 +48,9 @@ def schema_as(kind: type[D], schema: Description, path: str, recipe: str) -> D:
 
 def overrides_of(kinds: str | Sequence[str]) -> dict[Name, Kind]:
     """name=kind, or name=low<middle<high, by the names.
+
+    Raises:
+        InputError: another form, or a column twice.
 
     >>> overrides_of(["age=count", "size=s<m<l", "stars=1<2<3"])
     {'age': 'count', 'size': ('s', 'm', 'l'), 'stars': (1, 2, 3)}

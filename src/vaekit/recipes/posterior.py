@@ -46,6 +46,9 @@ def wake_sleep(
         scale: standard deviation of the initial parameters.
         batch_size: examples per step.
         epochs: passes over the training set.
+
+    Raises:
+        InputError: ``rows`` below 1, or more than there are.
     """
     _check(rows)
     model = network(latent, hidden, heads.Bernoulli((1, 28, 28)), scale)
@@ -79,6 +82,9 @@ def mcem(
         warmup: batches whose squared gradients Adagrad sums before its first update.
         batch_size: examples per step.
         epochs: passes over the training set.
+
+    Raises:
+        InputError: ``rows`` below 1, or more than there are.
     """
     _check(rows)
     model = network(latent, hidden, heads.Bernoulli((1, 28, 28)))

@@ -54,6 +54,9 @@ def mlp(
         lr: learning rate of Adam.
         batch_size: examples per step.
         epochs: passes over the training set.
+
+    Raises:
+        InputError: ``momentum`` is not above 0 and at most 1.
     """
     if not 0 < momentum <= 1:
         raise InputError(f"--momentum {momentum}: the weight of the newest batch is above 0 and at most 1")

@@ -91,8 +91,8 @@ def connected(address: str, device: str | None) -> Iterator[Cluster]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that we are connected to: the module ``ray``, its address, and how many workers it has room for, each with a CPU or, where
-    ``kind`` is GPU, with one of each."""
+    """A cluster that we are connected to: the module ``ray``, its address, and how many workers it has room for (``slots``), each with a
+    CPU or, where ``kind`` is GPU, with one of each."""
 
     ray: Any
     address: str
@@ -122,8 +122,8 @@ class Cluster:
 
 
 def parts_of(work: Work, slots: int) -> list[tuple[str, ...]]:
-    """What has not ended, in parts for so many workers: a group is divided, down to pairs, only where there are workers for its parts, and
-    one that has been begun stays as it was begun."""
+    """What of ``work`` has not ended, in parts for ``slots`` workers: a group is divided, down to pairs, only where there are workers for
+    its parts, and one that has been begun stays as it was begun."""
     # compared on a processor, for this machine need not have the workers' device
     work = Work(work.path, replace(work.plan, device="cpu"), work.function, note=work.note)
     left = {name for name in work.configs if (run := work.open(name)) is None or run.config.state not in ENDED}

@@ -21,19 +21,19 @@ FILE = "together.json"
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that are alike, by the names of their folders, and how many of them one program trains at once (None: not decided yet)."""
+    """Cells that are alike, by the names of their folders, and how many of them one program trains ``at_once`` (None: not decided yet)."""
 
     names: tuple[str, ...]
     at_once: int | None
 
 
 def write_note(path: Path, group: Group) -> None:
-    """Into the first cell's folder of the sweep in ``path``. A later start finds it and changes nothing."""
+    """``group`` into the first cell's folder of the sweep in ``path``. A later start finds it and changes nothing."""
     write_json(path / group.names[0] / FILE, {"cells": group.names, "at_once": group.at_once})
 
 
 def noted(path: Path, name: str) -> Group | None:
-    """The group whose first cell this is, where it has been begun.
+    """The group whose first cell is ``name``, where it has been begun.
 
     Raises:
         InputError: the note is damaged.

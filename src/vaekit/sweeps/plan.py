@@ -27,7 +27,20 @@ MOST = 10_000
 
 @dataclass(frozen=True)
 class Plan:
-    """What ``sweep.json`` holds: the values of each flag that was given, the seeds, and what holds for all cells."""
+    """What ``sweep.json`` holds: the values of each flag that was given, the seeds, and what holds for all cells.
+
+    Attributes:
+        recipe: by its name.
+        arguments: the values of each flag.
+        seeds: of the cells.
+        device: asked for; None for the recipe's.
+        precision: as the device.
+        at_once: models in one batched program; None for what is fastest.
+        format: of this file.
+        command: that makes this sweep again.
+        created: when.
+        versions: of vaekit, Python and the packages that compute, by their names.
+    """
 
     recipe: str
     arguments: Mapping[str, tuple[Any, ...]]
@@ -86,7 +99,12 @@ def continued(
     precision: str | None,
     at_once: int | None,
 ) -> tuple[Path, Plan]:
-    """The sweep to resume, after a look that it is the one that is meant."""
+    """The sweep to resume, after a look that it is the one that is meant: ``recipe`` (``function``), and ``arguments``, ``seeds``,
+    ``precision`` and ``at_once`` as they were, where they are given.
+
+    Raises:
+        InputError: no folder, or one that was started with something else.
+    """
     if out is None:
         raise InputError("--resume needs to know which sweep: add --out SWEEP")
     path, plan = open_sweep(out)
@@ -109,7 +127,7 @@ def continued(
 
 
 def keep_source(function: RecipeFunction, path: Path) -> None:
-    """Copy the file of a recipe from outside the package into the sweep's folder, unless there is a copy."""
+    """Copy the file of the recipe ``function``, if it is from outside the package, into the sweep's folder, unless there is a copy."""
     source, copy = source_of(function), path / "recipe.py"
     if source is not None and not copy.exists():
         with explained(path):
@@ -117,7 +135,7 @@ def keep_source(function: RecipeFunction, path: Path) -> None:
 
 
 def check_source(function: RecipeFunction, path: Path) -> None:
-    """Whether the recipe is still what the sweep was started with.
+    """Whether the recipe ``function`` is still what the sweep was started with.
 
     Raises:
         InputError: its file is another one, or the sweep has lost its copy.
@@ -132,6 +150,11 @@ def check_source(function: RecipeFunction, path: Path) -> None:
 
 
 def check(plan: Plan, function: RecipeFunction) -> None:
+    """Whether the recipe ``function`` takes what the plan gives it.
+
+    Raises:
+        InputError: a flag without a value or that the recipe does not have; too many cells; two with the same folder.
+    """
     for name, values in [*plan.arguments.items(), ("seed", plan.seeds)]:
         if not values:
             raise InputError(f"--{name.replace('_', '-')} has no value: give one or several")
@@ -145,7 +168,7 @@ def check(plan: Plan, function: RecipeFunction) -> None:
 
 
 def configs(plan: Plan, function: RecipeFunction, path: Path) -> dict[str, Config]:
-    """What ``run.json`` of each cell will hold, by its folder."""
+    """What ``run.json`` of each cell of ``plan``, for the recipe ``function``, will hold, by its folder."""
     found = {}
     for name, arguments, seed in plan.cells():
         config = Config(plan.recipe, complete(function, arguments), seed=seed, precision=plan.precision or "")
@@ -160,7 +183,7 @@ def _word(value: object) -> str:
 
 
 def sweep_line(plan: Plan, out: PathLike | None) -> str:
-    """The command that makes this sweep again."""
+    """The command that makes the sweep of ``plan`` again."""
     words = ["vaekit", "sweep", plan.recipe]
     for name, values in plan.arguments.items():
         between = "/" if any(isinstance(value, tuple) for value in values) else ","

@@ -107,7 +107,8 @@ def as_text(table: Sequence[Row]) -> str:
 
 
 def figure(sweep: Sweep, table: Sequence[Row]) -> Figure:
-    """Each measure against the flag that has the most values, a line for each setting of the others."""
+    """Each measure in ``table``, the rows of ``sweep``, against the flag that has the most values, a line for each setting of the
+    others."""
     plan, measures = sweep.plan, _measures(table)
     flag = max(plan.swept, key=lambda name: len(plan.arguments[name]), default=None)
     x = [None] if flag is None else list(plan.arguments[flag])

@@ -26,7 +26,8 @@ Place = tuple[str, str]
 
 
 def difference(one: object, other: object) -> str | None:
-    """The first place where the two differ, None where they are alike. Parameters and buffers may have other values, not other shapes.
+    """The first place where ``one`` and ``other`` differ, None where they are alike. Parameters and buffers may have other values, not
+    other shapes.
 
     >>> from vaekit import ELBO
     >>> from vaekit.objectives import Beta
@@ -41,7 +42,14 @@ def difference(one: object, other: object) -> str | None:
 @dataclass
 class Comparison:
     """One comparison. ``constants`` are the places of weights of an objective that are `Constant` in both: those may differ if
-    ``weights`` is set, and are listed whether they do or not."""
+    ``weights`` is set, and are listed whether they do or not.
+
+    Attributes:
+        weights: whether those constants may differ.
+        constants: where they stand.
+        partner: id of an object of the first -> id of the one that it was compared with.
+        reverse: the other way round.
+    """
 
     weights: bool = False
     constants: list[Place] = field(default_factory=list)
@@ -49,7 +57,7 @@ class Comparison:
     reverse: dict[int, int] = field(default_factory=dict)
 
     def run(self, one: object, other: object, at: str = "") -> str | None:
-        """The first difference, as a dotted path."""
+        """The first difference of ``one`` and ``other``, as a dotted path that begins with ``at``."""
         if one is other:
             return None
         if type(one) is not type(other):

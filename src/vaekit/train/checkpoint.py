@@ -52,7 +52,7 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
 
 
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """``module.load_state_dict`` with errors that name what differs.
+    """``module.load_state_dict(tensors)`` with errors that name what differs, and ``source``, where they come from.
 
     Raises:
         InputError: a missing, unexpected or mis-shaped tensor.
@@ -74,6 +74,9 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: str) ->
 def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """A nested value as JSON; each tensor in it goes into ``tensors`` under a name that starts with ``name``. Undone by `unpack`.
 
+    Raises:
+        InputError: something that is no tensor, number or text.
+
     >>> import torch
     >>> tensors = {}
     >>> packed = pack({"betas": (0.9, 0.999), "state": {0: {"exp_avg": torch.ones(2), "amsgrad": None}}}, "adam", tensors)
@@ -93,7 +96,7 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The value that `pack` was given."""
+    """The value that `pack` was given, with its ``tensors``."""
     if not isinstance(value, dict):
         return value
     ((kind, items),) = value.items()
@@ -105,7 +108,8 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 class Checkpoints:
-    """The newest ``keep`` checkpoints of a run, ``step-00001234.safetensors`` each. An older one goes only when the new one is durable."""
+    """The newest ``keep`` checkpoints of a run, ``step-00001234.safetensors`` each in ``folder``. An older one goes only when the new
+    one is durable."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
@@ -121,7 +125,7 @@ class Checkpoints:
         return self.folder / f"step-{step:08d}.safetensors"
 
     def save(self, step: int, tensors: Mapping[str, Tensor], value: Mapping[str, Any]) -> Path:
-        """Write one.
+        """Write one: tensors by name, and a ``value`` that JSON can hold.
 
         Raises:
             InputError: no space or no permission; the earlier ones are untouched.

@@ -90,7 +90,7 @@ def check_model(model: nn.Module, precision: str) -> None:
 
 
 def check_batches(model: nn.Module, rows: int, batch_size: int) -> None:
-    """No batch of a single row where that has no variance to normalise by.
+    """No batch of a single row, of ``rows`` in all, where that has no variance to normalise by.
 
     Raises:
         InputError: otherwise.
@@ -103,8 +103,8 @@ def check_batches(model: nn.Module, rows: int, batch_size: int) -> None:
 
 
 def check_data(model: LatentModel, splits: Mapping[str, Split]) -> None:
-    """Every row of every split (of rows in a file, of their sample) can be scored by p(x | z): the shapes agree and the values lie in its
-    support.
+    """Every row of each of ``splits`` (of rows in a file, of their sample) can be scored by p(x | z): the shapes agree and the values lie
+    in its support.
 
     Draws from the global random generator. The model must be in evaluation mode.
 
@@ -228,8 +228,8 @@ def check_objective(objective: object) -> None:
 
 
 def check_divisible(model: nn.Module, objective: Objective) -> None:
-    """A batch may be divided over processes: no example's loss depends on the others but through batch normalisation, and nothing else
-    follows averages over a batch.
+    """A batch may be divided over processes: by ``objective`` no example's loss depends on the others but through batch normalisation, and
+    nothing else follows averages over a batch.
 
     Raises:
         InputError: otherwise.
@@ -266,7 +266,7 @@ def try_objective(model: LatentModel, objective: Objective, split: Split) -> Los
 
 
 def check_bound(objective: Objective, loss: Loss, valid: Split | None) -> None:
-    """Early stopping has something to go by.
+    """Early stopping has something to go by: validation data ``valid`` and, in the ``loss`` that the objective gave, a bound.
 
     Raises:
         InputError: no validation data, or an objective without a bound.
@@ -278,7 +278,7 @@ def check_bound(objective: Objective, loss: Loss, valid: Split | None) -> None:
 
 
 def schedule_values(objective: Objective, step: int) -> dict[str, float]:
-    """The weights of the rate and the temperatures that change, as they were at a step."""
+    """The weights of the rate and the temperatures of ``objective`` that change, as they were at a step."""
     moving = [s for m in _followers(objective) for s in m.schedules if s.settled != 0]
     return {f"train/schedule_{n}": schedule(step) for n, schedule in enumerate(moving)}
 
@@ -296,7 +296,7 @@ def constant_from(objective: Objective) -> int | None:
 
 
 def check_warm_up(objective: Objective, steps: int) -> None:
-    """Warn where a weight of the rate or a temperature is still on its way when the run ends."""
+    """Warn where a weight of the rate or a temperature of ``objective`` is still on its way when the run ends, after ``steps`` steps."""
     for follower in _followers(objective):
         for schedule in follower.schedules:
             if schedule.settled is not None and schedule.settled > steps:

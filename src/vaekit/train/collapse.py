@@ -90,7 +90,8 @@ def collapsed(history: Sequence[Row], level: int, settled: int) -> int | None:
 
 
 def warn_of_collapse(history: Sequence[Row], settled: int) -> None:
-    """Warn of the levels that the last row, and none before it, shows to have collapsed.
+    """Warn of the levels that the last row of ``history``, and none before it, shows to have collapsed; rows before step ``settled`` do not
+    count.
 
     What has been said follows from the rows alone, so that a resumed run does not say it again.
     """

@@ -17,7 +17,8 @@ __all__ = ["EMA"]
 
 
 class EMA:
-    """The geometric average of a module's parameters over the steps so far; buffers are not averaged.
+    """The geometric average of a module's parameters over the steps so far, older ones forgotten by ``decay`` a step; buffers are not
+    averaged.
 
     >>> layer = nn.Linear(1, 1, bias=False)
     >>> ema = EMA(layer, 0.5)

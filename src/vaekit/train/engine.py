@@ -45,13 +45,13 @@ def hooked(module: nn.Module) -> bool:
 
 
 def known(module: nn.Module, prepare: Prepare) -> bool:
-    """Whether all that a step runs keeps what changes in tensors."""
+    """Whether all that a step runs, ``prepare`` and ``module``, keeps what changes in tensors."""
     parts = [prepare, *(type(m) for m in module.modules())]
     return all(familiar(part) for part in parts) and not any(hooked(part) for part in module.modules())
 
 
 class Sums(NamedTuple):
-    """What a step adds to the epoch's means: names, float64 sums ``[n]``, and the number of examples."""
+    """What a step adds to the epoch's means: names, float64 sums ``[n]`` (``total``), and the number of examples, ``rows``."""
 
     names: tuple[str, ...]
     total: Tensor
@@ -59,8 +59,8 @@ class Sums(NamedTuple):
 
 
 def worth_compiling(training: Training, module: Step, device: torch.device, steps: int | None) -> bool:
-    """Whether a run of so many steps (None: nobody knows how many) compiles them: ``Training.compile``, by default on a processor; where
-    the objective promises it, and the run is one process.
+    """Whether a run of ``module`` with the settings ``training``, of so many steps (None: nobody knows how many) compiles them:
+    ``Training.compile``, by default on a processor; where the objective promises it, and the run is one process.
 
     By default not where images are normalised by the batch: what becomes of that is slower than torch's own (measured on ResNet-18: two
     minutes to compile, and then 1.17 of the time).
@@ -183,8 +183,9 @@ class Engine:
 
 
 class Moments(NamedTuple):
-    """What an update by Adam reads and changes: ``[lr / (1 - beta_1^t), sqrt(1 - beta_2^t), lr]``, and the averages of each parameter.
-    For M models stacked along the first axis of parameters and averages the scalars are float32 ``[3, M]``."""
+    """What an update by Adam reads and changes: ``[lr / (1 - beta_1^t), sqrt(1 - beta_2^t), lr]``, and the averages of each parameter,
+    ``first`` of its gradient and ``second`` of its square. For M models stacked along the first axis of parameters and averages the scalars
+    are float32 ``[3, M]``."""
 
     scalars: Tensor
     first: list[Tensor]
@@ -197,7 +198,8 @@ class InGraphAdam:
     .. math:: m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
               \theta \leftarrow \theta - \frac{\eta}{1 - \beta_1^t} \frac{m}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
 
-    Kingma and Ba, "Adam", ICLR 2015; Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    ``parameters`` are tensors of any shape and ``optimiser`` is torch's, whose settings and state it takes. Kingma and Ba, "Adam", ICLR
+    2015; Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
     """
 
     def __init__(self, optimiser: Optimizer, parameters: Sequence[Tensor]) -> None:
@@ -242,7 +244,8 @@ class InGraphAdam:
 
     @torch.no_grad()
     def apply(self, grads: tuple[Tensor | None, ...], moments: Moments) -> None:
-        """Change parameters and averages in place; a gradient for each parameter, None where there is none."""
+        """Change parameters and their averages ``moments`` in place by ``grads``: a gradient of its shape for each parameter, None where
+        there is none."""
         one, two = self.betas
         used = [(p, grad) for p, grad in zip(self.parameters, grads, strict=True) if grad is not None]
         for (p, grad), first, second in zip(used, moments.first, moments.second, strict=True):

@@ -27,7 +27,8 @@ __all__ = ["OneDevice", "check_processes", "connect"]
 
 
 class OneDevice:
-    """What Fabric does for a single process. It costs nothing to import, where Fabric takes seconds and 150 MiB."""
+    """What Fabric does for a single process, with the settings ``training``. It costs nothing to import, where Fabric takes seconds and
+    150 MiB."""
 
     def __init__(self, training: Training, device: torch.device) -> None:
         self.device, self.precision = device, training.precision
@@ -46,7 +47,7 @@ class OneDevice:
         return optimiser
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients."""
+        """Gradients of a scalar."""
         loss.backward()
 
     def _mixed(self, module: Step) -> Callable[[Batch, int], Loss]:
@@ -77,7 +78,7 @@ def _single(t: Any) -> Any:
 
 
 def connect(training: Training, device: torch.device) -> Any:
-    """What places modules on the device and runs them in the precision that is asked for, connected to the other processes."""
+    """What places modules on the device and runs them in the precision that ``training`` asks for, connected to the other processes."""
     rank = this_rank()
     if training.devices == 1 or rank is None:
         return OneDevice(training, device)

@@ -60,7 +60,8 @@ class Feed(abc.ABC):
         """What the data are."""
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Rows, bool]]:
-        """The rows of each step from ``start`` on, and whether it is the epoch's last. Ends an epoch that was begun before."""
+        """The rows of each step of epoch ``number`` from ``start`` on, and whether it is the epoch's last. Ends an epoch that was begun
+        before."""
         self.close()
         self._begun = self.visits(number, start)
         return _with_last(self._begun)
@@ -133,6 +134,11 @@ class StreamFeed(Feed):
                 visited = 0
 
     def batch(self, rows: Rows) -> Batch:
+        """The batch itself, prepared.
+
+        Raises:
+            TypeError: numbers of rows, which a stream does not have.
+        """
         if not isinstance(rows, Batch):
             raise TypeError("the rows of a stream have no numbers")
         return rows._replace(x=self.prepare(rows.x))
@@ -165,7 +171,7 @@ def feeds_of(data: object, training: Training, device: torch.device) -> dict[str
 
 
 def in_order(split: Split, device: torch.device, size: int) -> SplitFeed:
-    """The rows as they stand."""
+    """The rows as they stand, ``size`` at a time."""
     return SplitFeed(split, device, size, lambda epoch: torch.arange(len(split)))
 
 

@@ -34,7 +34,8 @@ def alone_because(cell: Cell) -> str | None:
 
 
 def partners(one: Cell, other: Cell) -> list[Place] | None:
-    """Whether one program can train both: the weights of the objective that may then differ, or None where something else does."""
+    """Whether one program can train both ``one`` and ``other``: the weights of the objective that may then differ, or None where
+    something else does."""
     comparison = Comparison(weights=True)
     if comparison.run(Step(one.model, one.objective), Step(other.model, other.objective)) is not None:
         return None

@@ -53,7 +53,8 @@ def forms(module: nn.Module) -> dict[str, tuple[torch.dtype, bool]]:
 
 
 def come_back(module: nn.Module, before: Mapping[str, tuple[torch.dtype, bool]]) -> None:
-    """Evaluation mode and the `forms` before training. A gradient of another dtype or layout than its parameter's goes."""
+    """``module`` goes to evaluation mode and the `forms` before training. A gradient of another dtype or layout than its parameter's
+    goes."""
     module.eval()
     for name, t in _tensors(module):
         dtype, contiguous = before[name]

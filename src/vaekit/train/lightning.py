@@ -157,6 +157,9 @@ class Batches:
     With a ``seed`` each pass is in the order that ``fit`` with that seed has in that epoch, counted from the first pass; with None always
     in the order of the rows, for validation.
 
+    Raises:
+        InputError: ``batch_size`` below 1.
+
     >>> rows = Batches(Split(torch.arange(6.0).view(3, 2)), batch_size=2, seed=None)
     >>> len(rows), [batch.index.tolist() for batch in rows]
     (2, [[0, 1], [2]])

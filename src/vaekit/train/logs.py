@@ -66,7 +66,11 @@ class CSV(Logger):
 
 
 def read_csv(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics file, whole numbers as int; [] where there is none. A torn last line is left out."""
+    """The rows of a metrics file, whole numbers as int; [] where there is none. A torn last line is left out.
+
+    Raises:
+        InputError: another file than `CSV` writes.
+    """
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -112,7 +116,7 @@ class TextLog(Logger):
 
 
 class TensorBoard(Logger):
-    """Event files for TensorBoard.
+    """Event files for TensorBoard, in ``folder``.
 
     Raises:
         InputError: TensorBoard is not installed.
@@ -142,7 +146,7 @@ class TensorBoard(Logger):
 
 
 def row_line(row: Row, epochs: int | None = None) -> str:
-    """A row for people, in nats: ``epoch 3/10  step 1407  train/bound -105.21  valid/bound -106.30  12 s``."""
+    """A row for people, in nats, of so many ``epochs``: ``epoch 3/10  step 1407  train/bound -105.21  valid/bound -106.30  12 s``."""
     of = "" if epochs is None else f"/{epochs}"
     shown = [name for name in ("train/bound", "valid/bound") if name in row] or ["train/surrogate"]
     terms = "  ".join(f"{name} {row[name]:.2f}" for name in shown)

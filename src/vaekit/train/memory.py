@@ -18,7 +18,8 @@ beside its program, a checkpoint that is written, other processes)."""
 
 
 def fitting(module: Step, seen: Recorded, training: Training, device: torch.device) -> tuple[int | None, str]:
-    """How many models like ``module`` may be trained at once, at least 1 (None: nobody knows the memory), and the reckoning in a clause."""
+    """How many models like ``module`` may be trained at once, by what was ``seen`` of a step and the settings ``training``, at least 1
+    (None: nobody knows the memory), and the reckoning in a clause."""
     free, each = available(device), needed(module, seen, training)
     if free is None:
         return None, ""
@@ -26,8 +27,8 @@ def fitting(module: Step, seen: Recorded, training: Training, device: torch.devi
 
 
 def needed(module: Step, seen: Recorded, training: Training) -> int:
-    """Bytes that the training of one model takes: weights, gradients, Adam's two averages and its update, the average of the weights where
-    there is one, buffers, and what the forward pass keeps for the backward pass."""
+    """Bytes that the training of one model ``module`` takes, by what was ``seen`` of a step: weights, gradients, Adam's two averages and
+    its update, the average of the weights where there is one, buffers, and what the forward pass keeps for the backward pass."""
     trained = sum(p.nbytes for p in module.parameters() if p.requires_grad)
     held = sum(p.nbytes for p in module.parameters() if not p.requires_grad) + sum(b.nbytes for b in module.buffers())
     copies = 5 + (training.ema is not None)

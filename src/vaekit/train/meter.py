@@ -17,6 +17,11 @@ __all__ = ["Meter", "named", "summed", "values_of"]
 class Meter:
     """Means over examples of named values ``[B]`` (or one number for the whole batch), summed in float64.
 
+    Args:
+        names: of what was summed so far.
+        total: their sums, float64 ``[n]``.
+        count: of examples.
+
     >>> meter = Meter()
     >>> meter.add({"bound": torch.tensor([1.0, 2.0])})
     >>> meter.add({"bound": torch.tensor([6.0])})
@@ -34,7 +39,11 @@ class Meter:
         self.accumulate(*summed(values))
 
     def accumulate(self, names: tuple[str, ...], sums: Tensor, count: int) -> None:
-        """One batch, by the float64 sums ``[n]`` over its ``count`` examples."""
+        """One batch, by the float64 sums ``[n]`` of ``names`` over its ``count`` examples.
+
+        Raises:
+            InputError: other names than before.
+        """
         if self.total is None:
             self.names, self.total = names, sums
         elif names == self.names:
@@ -63,7 +72,7 @@ def summed(values: Mapping[str, Tensor]) -> tuple[tuple[str, ...], Tensor, int]:
 
 
 def values_of(loss: Loss, norm: Tensor | None = None) -> dict[str, Tensor]:
-    """What is averaged over an epoch."""
+    """What is averaged over an epoch, ``[B]`` or one number each: what ``loss`` holds, and the gradient's ``norm``."""
     values = {"surrogate": loss.surrogate}
     if norm is not None:
         values["grad_norm"] = norm
@@ -73,5 +82,5 @@ def values_of(loss: Loss, norm: Tensor | None = None) -> dict[str, Tensor]:
 
 
 def named(part: str, means: Mapping[str, float]) -> dict[str, float]:
-    """The names as they stand in a row: ``part/name``."""
+    """``means`` by the names that they have in a row: ``part/name``."""
     return {f"{part}/{name}": value for name, value in means.items()}

@@ -61,7 +61,8 @@ def explain(module: Step, forward: Callable[[Batch, int], Loss], batch: Batch, s
 
 
 def first_nonfinite(model: LatentModel, batch: Batch, k: int) -> str | None:
-    """The first term of a pass, in the order of computation, that is NaN or infinite, with its rows; None where none is."""
+    """The first term of a pass with k samples of each example, in the order of computation, that is NaN or infinite, with its rows; None
+    where none is."""
     watch = Watch()
     try:
         watch.check("x", batch.input, 1)
@@ -154,7 +155,7 @@ def _rows(bad: Tensor, dims: int) -> Tensor | None:
 
 
 def parameters_of(d: Distribution) -> Iterator[tuple[str, Tensor]]:
-    """The floating tensors that a distribution holds, by name; those of what it is made of too."""
+    """The floating tensors, of any shape, that a distribution holds, by name; those of what it is made of too."""
     for name, value in vars(d).items():
         if isinstance(value, Tensor) and value.is_floating_point():
             yield name.lstrip("_"), value

@@ -40,8 +40,9 @@ Weight = Callable[[], float | None]
 
 @contextmanager
 def over_all(module: nn.Module, weight: Weight) -> Iterator[None]:
-    """As long as this lasts the batch normalisations of a module take the statistics of all processes' rows, which all must ask for at
-    once. What is no part of a batch (the pseudo-inputs of a VampPrior, which every process has) they see as they always do."""
+    """As long as this lasts the batch normalisations of a module take the statistics of all processes' rows, this one's with ``weight()``,
+    which all must ask for at once. What is no part of a batch (the pseudo-inputs of a VampPrior, which every process has) they see as they
+    always do."""
     inside: list[VampPrior] = []
 
     def divided() -> float | None:

@@ -39,14 +39,20 @@ class NotTogetherError(Exception):
 
 
 class Request(NamedTuple):
-    """Noise that a step asks for."""
+    """Noise that a step asks for.
+
+    Attributes:
+        kind: normal or uniform.
+        shape: as asked for.
+        dtype: as asked for.
+    """
 
     kind: noise.Kind
     shape: tuple[int, ...]
     dtype: torch.dtype
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """What `vaekit.noise` would have drawn from torch's generator in that state."""
+        """What, of this shape, `vaekit.noise` would have drawn from torch's generator in that state."""
         one = {"normal": torch.randn, "uniform": torch.rand}[self.kind]
         return one(self.shape, generator=generator, dtype=self.dtype, device=generator.device)
 
@@ -92,7 +98,7 @@ class Recorded:
 
 
 def recorded(module: Step, split: Split, training: Training, index: Tensor, step: int) -> Recorded:
-    """Run a step of one model without changing anything.
+    """Run a step of one model, ``module`` with the settings ``training``, on the rows ``index`` ``[B]`` without changing anything.
 
     Raises:
         NotTogetherError: it draws noise that no source can give.
@@ -128,7 +134,7 @@ def recorded(module: Step, split: Split, training: Training, index: Tensor, step
 
 
 def autocast(training: Training, device: torch.device) -> Any:
-    """The precision of a forward pass."""
+    """The precision of a forward pass, as ``training`` says."""
     return torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16-mixed")
 
 
@@ -225,7 +231,17 @@ class Program:
         drawn: list[Tensor],
         step: int,
     ) -> Tensor:
-        """The step as operations."""
+        """The step as operations; the sums ``[M, n]`` of what is logged.
+
+        Args:
+            adam: the update.
+            parameters: of all models, ``[M, *]`` each, changed in place.
+            held: what is not trained, ``[M, *]`` each.
+            moments: Adam's averages, changed in place.
+            index: rows of each model, ``[M, B]``.
+            drawn: noise of the step, ``[M, *]`` each.
+            step: its number.
+        """
         surrogate, total = self.forward(parameters, held, index, drawn, step)
         grads = torch.autograd.grad(surrogate.mean(1).sum(), parameters, allow_unused=True)
         # over the trailing axes as they are: flattened they would be walked in an order that the gradients are not stored in
@@ -257,7 +273,8 @@ class Program:
         return Batch(torch.stack([b.x for b in batches]), stack(1), stack(2), stack(3))
 
     def forward(self, parameters: list[Tensor], held: list[Tensor], index: Tensor, drawn: list[Tensor], step: int) -> tuple[Tensor, Tensor]:
-        """Surrogates ``[M, B]``, and the sums ``[M, n]`` of what is logged but for the gradient's norm."""
+        """Surrogates ``[M, B]``, and the sums ``[M, n]`` of what is logged but for the gradient's norm. ``parameters``, ``held``,
+        ``index`` and ``drawn`` as in `run`."""
 
         ahead = self.prepared
         batch = self._batch(index, drawn[:ahead])

@@ -61,7 +61,8 @@ class Silent(Progress):
 
 
 class Lines(Progress):
-    """A line an epoch, of short epochs the first, the last and about one a second, and within a long epoch one every 30 seconds."""
+    """A line an epoch, of short epochs the first, the last and about one a second, and within a long epoch one every 30 seconds. A run has
+    ``epochs`` epochs, and ``steps`` steps where that is known."""
 
     interval = 30.0
     least = 1.0
@@ -94,7 +95,7 @@ class Lines(Progress):
 
 
 class Bar(Progress):
-    """One tqdm bar for the run: epoch, bound, steps a second."""
+    """One tqdm bar for the run: epoch of ``epochs``, bound, steps a second. Of ``steps`` in all it has ``start`` behind it."""
 
     interval = 0.5
 
@@ -124,8 +125,8 @@ class Bar(Progress):
 
 
 def progress_for(*, epochs: int, steps: int | None, start: int, show: bool) -> Progress:
-    """The one that fits where stderr goes. ``steps`` is the whole run's, None where nobody knows, ``start`` how many a
-    resumed run has behind it."""
+    """The one that fits where stderr goes; none without ``show``. ``epochs`` and ``steps`` are the whole run's, None where nobody
+    knows, ``start`` how many a resumed run has behind it."""
     if not show or sys.stderr is None:
         return Silent()
     if "ipykernel" in sys.modules or sys.stderr.isatty():

@@ -55,7 +55,7 @@ class Part:
         return values.mean() if self.size == 1 else values.sum() * (self.weight * self.size / self.rows)
 
     def total(self, sums: Tensor) -> Tensor:
-        """These rows' sums added over the processes."""
+        """These rows' sums ``[n]`` added over the processes."""
         if self.size > 1:
             sums = sums * self.weight
             torch.distributed.all_reduce(sums)
@@ -198,7 +198,7 @@ class SharedNoise:
 
 
 class Several(Ranks):
-    """One of several processes, connected by Fabric."""
+    """One of several processes, connected by ``fabric``, Fabric."""
 
     def __init__(self, fabric: Any, device: torch.device, seed: int) -> None:
         self.number, self.size = int(fabric.global_rank), int(fabric.world_size)
@@ -295,7 +295,7 @@ def _cut(rows: Rows, start: int, stop: int) -> Rows:
 
 
 def restore_noise(noise: dict[str, Tensor], device: torch.device) -> None:
-    """Set torch's global random generators."""
+    """Set torch's global random generators to ``noise``, states by the name of the device."""
     torch.set_rng_state(noise["cpu"].cpu())
     if device.type == "cuda" and "cuda" in noise:
         torch.cuda.set_rng_state(noise["cuda"].cpu(), device)
@@ -308,7 +308,11 @@ def _forked(device: torch.device) -> AbstractContextManager[None]:
 
 @contextmanager
 def in_contact(number: int) -> Iterator[None]:
-    """Turn the errors of a connection to a process that is no more into one of their own."""
+    """Turn the errors of a connection to a process that is no more into one of their own.
+
+    Raises:
+        LostRankError: another process has ended; other errors are raised as they were.
+    """
     try:
         yield
     except RuntimeError as error:

@@ -29,7 +29,17 @@ State = tuple[dict[str, Tensor], dict[str, Any]]
 
 @dataclass
 class Counters:
-    """Where a run stands: epochs done, batches done in the current one, optimiser steps, seconds, and the best validation so far."""
+    """Where a run stands: epochs done, batches done in the current one, optimiser steps, seconds, and the best validation so far.
+
+    Attributes:
+        epoch: epochs done.
+        batch: batches done in the current one.
+        step: optimiser steps done.
+        seconds: spent training.
+        best: validation bound, of those after the warm-up; None before the first.
+        best_step: the step that it was measured at.
+        stale: epochs since.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -42,7 +52,19 @@ class Counters:
 
 @dataclass
 class Run:
-    """The state of a run. `state` and `restore` are each other's inverse, bit for bit."""
+    """The state of a run. `state` and `restore` are each other's inverse, bit for bit.
+
+    Attributes:
+        module: model and objective.
+        optimiser: torch's.
+        ema: the average of the weights, where there is one.
+        device: where the module is.
+        identity: the settings that a resumed run has to share.
+        ranks: the processes.
+        at: where it stands.
+        meter: the sums of the epoch so far.
+        best: the weights of the best validation so far, by name.
+    """
 
     module: Step
     optimiser: Optimizer
@@ -67,7 +89,11 @@ class Run:
             group["lr"] = rate * factor
 
     def state(self) -> State:
-        """All of it, by reference where the weights are not sharded: clone the tensors to keep them."""
+        """All of it, by reference where the weights are not sharded: clone the tensors to keep them.
+
+        Raises:
+            InputError: something in the module that is no tensor.
+        """
         tensors = {f"module/{name}": t for name, t in self.module.state_dict().items()}
         if not all(isinstance(t, Tensor) for t in tensors.values()):
             name = next(name for name, t in tensors.items() if not isinstance(t, Tensor))
@@ -93,7 +119,7 @@ class Run:
         return {name: t.clone() for name, t in tensors.items()}, value
 
     def restore(self, state: State, source: str) -> None:
-        """Go to a state.
+        """Go to a state, which messages say to come from ``source``.
 
         Raises:
             InputError: it is of another model, or of a run with other settings.
@@ -139,7 +165,12 @@ class Run:
 
 
 def go_on(run: Run, store: Checkpoints | None, resume: bool) -> bool:
-    """Go to the newest checkpoint, if that is asked for and there is one: what the first process says, for it has the folder's lock."""
+    """Go to the newest checkpoint of ``store``, if ``resume`` asks for it and there is one: what the first process says, for it has the
+    folder's lock.
+
+    Raises:
+        InputError: ``resume`` without a folder; a folder that holds a run, without ``resume``.
+    """
     if resume and store is None:
         raise InputError("resume=True needs the folder of the run: give out=")
     found = None

@@ -178,7 +178,7 @@ class Training:
         return optimiser
 
     def identity(self) -> dict[str, object]:
-        """The settings that determine the numbers of a run, for JSON: resuming must not change them. (The optimiser is compared itself.)"""
+        """The settings that determine the numbers of a run, for JSON: resuming must not change them. The optimiser is compared itself."""
         # A schedule that is no dataclass would print its address, which is another in every process.
         schedule = repr(self.schedule) if is_dataclass(self.schedule) else type(self.schedule).__name__
         return {

@@ -18,12 +18,12 @@ __all__ = ["like", "returned", "shard", "sharded_like", "whole"]
 
 
 def whole(t: Tensor) -> Tensor:
-    """All of a tensor. Of a part every process must ask at once."""
+    """All of a tensor, of any shape. Of a part every process must ask at once."""
     return t.full_tensor() if isinstance(t, DTensor) else t
 
 
 def like(t: Tensor, reference: Tensor) -> Tensor:
-    """A whole tensor, divided over the processes as ``reference`` is."""
+    """A whole tensor ``t``, of any shape, divided over the processes as ``reference`` is."""
     if not isinstance(reference, DTensor) or isinstance(t, DTensor):
         return t
     return distribute_tensor(t.to(reference.device), reference.device_mesh, reference.placements, src_data_rank=None)
@@ -31,7 +31,8 @@ def like(t: Tensor, reference: Tensor) -> Tensor:
 
 @contextmanager
 def returned(module: nn.Module, given: nn.Module) -> Iterator[None]:
-    """What a module has learned goes to the one that it is a sharded copy of, also where all processes have stopped at the same step."""
+    """What a module has learned goes to ``given``, of which it is a sharded copy, also where all processes have stopped at the same
+    step."""
     try:
         yield
     except (Interrupted, NonFiniteError):
@@ -56,7 +57,8 @@ def sharded_like(state: dict[str, Any], optimiser: Optimizer) -> dict[str, Any]:
 
 
 def shard(module: nn.Module, mesh: Any) -> nn.Module:
-    """Divide a module's parameters over the processes, all of them as one group: they are put together for a pass and given up after it.
+    """Divide a module's parameters over the processes of ``mesh``, all of them as one group: they are put together for a pass and given up
+    after it.
 
     One group, because distributions outlive the modules that made them: a flow scores with its own parameters long after its module's
     forward is over.

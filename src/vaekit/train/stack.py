@@ -30,7 +30,7 @@ __all__ = ["Cell", "Member", "Stack"]
 
 @dataclass(frozen=True)
 class Cell:
-    """What `fit` is given for one model: model, objective, settings and the folder of its run (None keeps all in memory)."""
+    """What `fit` is given for one model: model, objective, settings (``training``) and the folder of its run (None keeps all in memory)."""
 
     model: LatentModel
     objective: Objective
@@ -40,7 +40,17 @@ class Cell:
 
 @dataclass
 class Member:
-    """A cell while it is trained. ``lost`` is set once something of it was not finite; from then on nobody looks at it."""
+    """A cell while it is trained. ``lost`` is set once something of it was not finite; from then on nobody looks at it.
+
+    Attributes:
+        cell: what was asked for.
+        run: its state.
+        store: its checkpoints, where it has a folder.
+        loggers: what its rows go to.
+        noise: states of its generators, by name.
+        history: its rows so far.
+        lost: what was not finite.
+    """
 
     cell: Cell
     run: Run

@@ -41,7 +41,15 @@ CHECK_EVERY = 256
 
 
 class Tile:
-    """The cells that are trained at once."""
+    """The cells that are trained at once.
+
+    Args:
+        cells: their models, settings and folders.
+        program: what trains them.
+        local: the splits by their names, on the device.
+        identity: the settings that a resumed run has to share.
+        lost: of each cell, whether it is given up already.
+    """
 
     def __init__(
         self, cells: Sequence[Cell], program: Program, local: dict[str, Split], identity: dict[str, object], *, lost: Sequence[bool]
@@ -67,7 +75,8 @@ class Tile:
             member.run.ema = EMA(member.run.module, self.training.ema) if self.training.ema else None
 
     def fit(self, *, resume: bool, progress: bool) -> Iterator[tuple[int, Fitted | NonFiniteError]]:
-        """Train to the end; the number and the end of each."""
+        """Train to the end, from the newest checkpoints with ``resume``; the number and the end of each. ``progress`` shows a line or
+        bar."""
         with ExitStack() as stack:
             for member, given in zip(self.members, self.given, strict=True):
                 stack.callback(come_back, member.run.module, given)

@@ -20,8 +20,9 @@ __all__ = ["validate"]
 
 
 def validate(run: Run, forward: Callable[[Batch, int], Loss], feed: Feed, training: Training) -> dict[str, float]:
-    """Means over a split in evaluation mode, with the average of the weights where there is one. Training's noise goes on as if nothing
-    had been; validation's own is the same each time, so that two epochs differ by their weights alone."""
+    """Means of ``forward``, ``(batch, step) -> Loss``, over the split that ``feed`` gives, by the settings ``training``, in evaluation
+    mode, with the average of the weights where there is one. Training's noise goes on as if nothing had been; validation's own is the same
+    each time, so that two epochs differ by their weights alone."""
     averaged = nullcontext() if run.ema is None else run.ema.applied()
     with run.ranks.apart(training.seed), torch.no_grad(), averaged:
         run.module.eval()

@@ -36,7 +36,11 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 def values(x: Tensor | ArrayLike, name: str) -> NDArray[np.generic]:
-    """A tensor of any device and dtype, or anything numpy reads, as an array (bfloat16 and float16 become float32)."""
+    """x, a tensor of any device, dtype and shape, or anything numpy reads, as an array (bfloat16 and float16 become float32).
+
+    Raises:
+        InputError: what numpy cannot read, such as rows of different lengths; the message calls it ``name``.
+    """
     if isinstance(x, Tensor):
         t = x.detach().cpu()
         return np.asarray((t.float() if t.is_floating_point() and t.element_size() < 4 else t).numpy())
@@ -47,7 +51,12 @@ def values(x: Tensor | ArrayLike, name: str) -> NDArray[np.generic]:
 
 
 def numbers(x: Tensor | ArrayLike, name: str, *, ndim: int, shape: str) -> NDArray[np.float64]:
-    """``x`` as float64 with ``ndim`` axes and at least one entry; ``shape`` says in words what was expected."""
+    """``x`` as float64 with ``ndim`` axes and at least one entry; ``shape`` says in words what was expected, ``name`` what x is called
+    in messages.
+
+    Raises:
+        InputError: no real numbers, another number of axes, or no entry.
+    """
     array = values(x, name)
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} must hold real numbers {shape}; its dtype is {array.dtype}; convert it first")
@@ -59,7 +68,8 @@ def numbers(x: Tensor | ArrayLike, name: str, *, ndim: int, shape: str) -> NDArr
 
 
 def pixels(x: Tensor | ArrayLike, name: str, *, shape: str) -> Pixels:
-    """Images ``[*, C, H, W]`` in [0, 1] as 8-bit colours; ``shape`` such as ``"[N, C, H, W]"`` fixes the number of axes.
+    """Images x ``[*, C, H, W]`` in [0, 1] as 8-bit colours; ``shape`` such as ``"[N, C, H, W]"`` fixes the number of axes; messages call
+    them ``name``.
 
     Values outside [0, 1] are clipped and NaN or infinite ones drawn in ``MARK``; the note counts both. They are shown rather than refused,
     because a picture with missing entries, or of a model that went wrong, is when looking helps most.

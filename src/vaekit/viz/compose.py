@@ -21,7 +21,11 @@ WIDEST, TALLEST = 1200, 1600  # pixels of a picture on the page
 
 
 def columns_for(n: int, columns: int | None, name: str) -> int:
-    """As asked; else a divisor of n between sqrt(n) and 2.3 sqrt(n), which leaves no hole; else ceil(sqrt(n))."""
+    """``columns`` as asked; else a divisor of n between sqrt(n) and 2.3 sqrt(n), which leaves no hole; else ceil(sqrt(n)).
+
+    Raises:
+        InputError: ``columns`` below 1; the message begins with ``name``.
+    """
     if columns is not None:
         if columns < 1:
             raise InputError(f"{name}: columns must be at least 1; it is {columns}; leave it out for a grid about as wide as high")
@@ -31,14 +35,15 @@ def columns_for(n: int, columns: int | None, name: str) -> int:
 
 
 def scale_for(h: int, w: int, *, rows: int, columns: int, gap: int = 1) -> int:
-    """Whole screen pixels per image pixel: small images large enough to see, the whole about 640 wide and never beyond the page."""
+    """Whole screen pixels per image pixel, of images ``h`` x ``w`` in ``rows`` and ``columns`` with ``gap`` between them: small images
+    large enough to see, the whole about 640 wide and never beyond the page."""
     cell = min(max(640 / columns, 56), 128)
     across, down = (WIDEST - gap) // columns - gap, (TALLEST - gap) // rows - gap
     return max(1, min(int(cell / max(h, w)), across // w, down // h))
 
 
 def grid(rgb: NDArray[np.uint8], *, columns: int, scale: int, gap: int = 1, line: Colour = LINE) -> Picture:
-    """Images ``[N, H, W, 3]`` in reading order, each framed by ``gap`` pixels of ``line``; places past the last one stay paper.
+    """Images ``rgb`` ``[N, H, W, 3]`` in reading order, each framed by ``gap`` pixels of ``line``; places past the last one stay paper.
 
     Image i starts at row ``i // columns * (H * scale + gap) + gap`` and at the column likewise.
 
@@ -57,6 +62,6 @@ def grid(rgb: NDArray[np.uint8], *, columns: int, scale: int, gap: int = 1, line
 
 
 def frame(cell: Picture, width: int, colour: Colour) -> None:
-    """Paint the outer ``width`` pixels of ``cell`` in place."""
+    """Paint the outer ``width`` pixels of ``cell`` in place, with ``colour``."""
     cell[:width] = cell[-width:] = colour
     cell[:, :width] = cell[:, -width:] = colour

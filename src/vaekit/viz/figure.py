@@ -88,7 +88,8 @@ def styled() -> Iterator[None]:
 
 
 def blank(width: float, height: float, *, constrained: bool = False) -> Figure:
-    """An empty figure of ``width`` x ``height`` pixels with its own Agg canvas; pyplot never hears of it."""
+    """An empty figure of ``width`` x ``height`` pixels with its own Agg canvas; pyplot never hears of it. ``constrained`` lets
+    matplotlib place what is in it."""
     layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.06) if constrained else None
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
@@ -139,13 +140,14 @@ def put_title(figure: Figure, title: str) -> None:
 
 
 def put_note(figure: Figure, note: str, *, spare: float = 0) -> None:
-    """What the figure leaves out, small, at the foot; the last ``spare`` pixels of the line stay free."""
+    """``note``, what the figure leaves out, small, at the foot; the last ``spare`` pixels of the line stay free."""
     text = wrapped(note, figure.get_figwidth() * DPI - 24 - spare, size=8)
     figure.supxlabel(text, x=0.012, ha="left", fontsize=8, color=GREY, parse_math=False)
 
 
 def put_legend(axes: Axes, handles: Sequence[Artist], names: Sequence[str], *, beside: bool) -> None:
-    """A legend outside the Axes, so that it never covers data: ``beside`` it in a column, or above it in a row."""
+    """A legend of ``handles`` by their ``names`` outside ``axes``, so that it never covers data: ``beside`` it in a column, or above it
+    in a row."""
     if beside:
         legend = axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.01, 1.01))
     else:

@@ -55,7 +55,8 @@ Cell: TypeAlias = str | int | float | bool | Number | None
 
 @dataclass(frozen=True)
 class Table:
-    """Settings or numbers. The first column names each row; columns of numbers are aligned to the right.
+    """Settings or numbers: ``headers``, ``rows`` and a ``caption``. The first column names each row; columns of numbers are aligned to the
+    right.
 
     Raises:
         InputError: a row is not as long as the headers.
@@ -75,7 +76,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, or PNG bytes, with a caption and words for those who cannot see it.
+    """A figure, or PNG bytes (``image``), with a caption and words for those who cannot see it.
 
     Raises:
         InputError: bytes that are not a PNG; no alt text.
@@ -94,7 +95,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Findings:
-    """Findings, shown worst first.
+    """Findings (``items``), shown worst first.
 
     Raises:
         InputError: another severity.
@@ -110,7 +111,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph (or none), and what follows; a string among the items is another paragraph."""
+    """A heading, a paragraph (``text``, or none), and what follows; a string among the items is another paragraph."""
 
     title: str
     text: str = ""
@@ -124,6 +125,9 @@ def page(title: str, *, sections: Sequence[Section], command: str = "") -> str:
         title: the heading, and the name of the browser's tab.
         sections: in order; three or more get links at the top.
         command: what made the page; stands in the footer with the version.
+
+    Raises:
+        InputError: an item of a section that is none.
 
     >>> settings = Table(["name", "value"], [["latent", 20]])
     >>> text = page("Run 7", sections=[Section("Settings", items=[settings])], command="vaekit report runs/7")

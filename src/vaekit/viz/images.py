@@ -217,7 +217,8 @@ def manifold(frames: Tensor | ArrayLike, *, quantiles: Tensor | ArrayLike, gap: 
 
 
 def save_png(x: Tensor | ArrayLike, path: str | os.PathLike[str], *, columns: int | None = None, scale: int = 1, gap: int = 1) -> None:
-    """The bare images as a PNG file: ``[N, C, H, W]`` in a grid ``gap`` pixels apart, no frame, no text; one image is just itself.
+    """The bare images x as a PNG file: ``[N, C, H, W]`` in a grid of ``columns`` (None: about as wide as high) ``gap`` pixels apart, no
+    frame, no text; one image is just itself.
 
     8 bits per channel, grey where C = 1; values outside [0, 1] are clipped, NaN and infinite ones magenta. The file is replaced whole or
     not at all.

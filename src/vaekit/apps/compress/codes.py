@@ -47,11 +47,11 @@ class Alphabet(abc.ABC):
 
     @abc.abstractmethod
     def join(self, digits: Sequence[Tensor]) -> Tensor:
-        """The levels of digits."""
+        """The levels int64 ``[S, F]`` of digits, ``[S, F]`` each."""
 
 
 class Table(Alphabet):
-    """One digit, the mass of each of its values given: ``[S, F, values]``."""
+    """One digit, the mass of each of its values given: ``masses`` ``[S, F, values]``."""
 
     digits = 1
 

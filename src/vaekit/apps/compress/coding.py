@@ -51,7 +51,7 @@ class Coder:
         self.numbering = self._code(px).numbering
 
     def push(self, stack: Stack, levels: Tensor, rows: int, number: int) -> int:
-        """Code rows onto the stack; the bits that their latents took from it. ``number`` is that of the group."""
+        """Code rows, levels int64 ``[S, F]``, onto the stack; the bits that their latents took from it. ``number`` is that of the group."""
         stack.scramble(rows * self.latents, number)
         before = stack.bits
         found, px = self._popped(stack, levels, rows)
@@ -62,7 +62,7 @@ class Coder:
         return taken
 
     def pop(self, stack: Stack, rows: int, number: int) -> Tensor:
-        """The rows that `push` put there last; the stack is as it was before."""
+        """The rows, levels int64 ``[S, F]``, that `push` put there last under the same ``number``; the stack is as it was before."""
         latents: list[Tensor] = []
 
         def pop(p: Code) -> Tensor:
@@ -84,7 +84,7 @@ class Coder:
         return levels
 
     def needed(self, levels: Tensor) -> int:
-        """Words that the latents of the first row take from a stack."""
+        """Words that the latents of the first row of levels ``[S, F]`` take from a stack."""
         stack = Stack(random_words(1 << 16))
         self._popped(stack, levels, 1)
         return (1 << 16) - len(stack.words) + 3

@@ -24,9 +24,11 @@ from vaekit.errors import InputError
 
 __all__ = ["FORMAT", "KINDS", "pack", "unpack"]
 
-KINDS = "biuf"  # bool, integers and floats, as numpy names them
+KINDS = "biuf"
+"""Data that can be stored: booleans, integers and floats, as numpy names them."""
 
 FORMAT = 1
+"""The number of the format in a file."""
 MAGIC = b"\x89vkc\r\n\x1a\n"
 DIGEST = 32
 MOST = 2**27
@@ -34,7 +36,7 @@ MOST = 2**27
 
 
 def pack(header: Mapping[str, Any], words: npt.NDArray[np.uint32]) -> bytes:
-    """The file's bytes."""
+    """The file's bytes, of a header that JSON can hold and 32-bit words."""
     text = zlib.compress(json.dumps({"format": FORMAT} | dict(header), separators=(",", ":")).encode(), 9)
     body = MAGIC + len(text).to_bytes(4, "little") + text + words.astype("<u4").tobytes()
     return body + hashlib.sha256(body).digest()
@@ -54,7 +56,7 @@ def _check(header: Mapping[str, Any]) -> None:
 
 
 def unpack(data: bytes, name: str) -> tuple[dict[str, Any], npt.NDArray[np.uint32]]:
-    """Header and words.
+    """Header and words of ``data``, the bytes of a file, which messages call ``name``.
 
     Raises:
         InputError: not a file of `pack`, damaged, cut off, or of another format.

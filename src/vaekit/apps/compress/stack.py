@@ -15,6 +15,7 @@ from vaekit.errors import InputError
 __all__ = ["Stack", "Words", "constriction_version"]
 
 Words = npt.NDArray[np.uint32]
+"""32-bit words, ``[N]``."""
 
 
 class Stack:

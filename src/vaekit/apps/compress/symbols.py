@@ -31,7 +31,8 @@ class Numbering(abc.ABC):
 
 
 class Levels(Numbering):
-    """``size`` values k / unit, k = 0 ... size - 1, for each entry: classes and bits with unit 1, grey levels with size - 1."""
+    """``size`` values k / unit, k = 0 ... size - 1, for each entry: classes and bits with unit 1, grey levels with size - 1.
+    ``event_shape`` is that of one example."""
 
     def __init__(self, event_shape: Size, size: int, unit: int) -> None:
         self.event_shape, self.size, self.unit = event_shape, size, unit
@@ -44,7 +45,7 @@ class Levels(Numbering):
 
 
 class OneHots(Numbering):
-    """The place of the 1 in each one-hot vector."""
+    """The place of the 1 in each one-hot vector. ``event_shape`` is that of one example, classes last."""
 
     def __init__(self, event_shape: Size) -> None:
         self.event_shape = event_shape

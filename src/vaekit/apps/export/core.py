@@ -29,6 +29,7 @@ from vaekit.types import Batch
 __all__ = ["FORMAT", "TOLERANCE", "Exported", "Format", "Written", "export", "new_folder"]
 
 Format = Literal["onnx", "torch"]
+"""ONNX, or the archive of ``torch.export``."""
 FORMAT = 1
 """Of ``vaekit.json``."""
 TOLERANCE = 1e-5
@@ -50,7 +51,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Exported:
-    """A folder of exported parts, and the batch sizes that they were checked with."""
+    """A folder of exported parts: its path, its files, and the batch sizes that they were checked with."""
 
     path: Path
     files: tuple[Written, ...]

@@ -76,7 +76,15 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Field:
-    """A tensor that goes in or comes out: its name, its shape with the place of B at ``batch``, and what it is."""
+    """A tensor that goes in or comes out: its name, its shape with the place of B at ``batch``, and what it is.
+
+    Attributes:
+        name: of the tensor.
+        shape: with the place of B at ``batch``.
+        batch: which axis is that of the examples.
+        dtype: as numpy calls it.
+        meaning: what it is, in words.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -93,7 +101,15 @@ class Field:
 @dataclass(frozen=True)
 class Layout:
     """What a look at a model's own pass has shown: events and names of q and p of the levels that are codes of x (`Level.informed`), and
-    the name of p(x | z)."""
+    the name of p(x | z).
+
+    Attributes:
+        events: event shapes of z, by level.
+        posteriors: names of q, by level.
+        priors: names of p(z_l | z_<l), by level.
+        likelihood: name of p(x | z).
+        outputs: names of what the encoder gives.
+    """
 
     events: tuple[torch.Size, ...]
     posteriors: tuple[str, ...]
@@ -113,7 +129,11 @@ class Layout:
 
 
 def look(model: LatentModel, batch: Batch) -> tuple[Layout, Trace]:
-    """The layout of a model, by its pass at the centre of q."""
+    """The layout of a model, by its pass at the centre of q.
+
+    Raises:
+        InputError: a model without a posterior.
+    """
     t = model.trace(at_centre(), batch)
     codes = [level for level in t.levels if level.informed]
     kinds = [tuple(event_wide(_q(level))) for level in codes]

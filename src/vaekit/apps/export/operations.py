@@ -33,7 +33,8 @@ def log_gamma(x: Tensor) -> Tensor:
 
 
 def solve_triangular(a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Tensor:
-    """X of A X = B for triangular A ``[*, D, D]`` by substitution, row after row; of X A = B where not ``left``."""
+    """X of A X = B for triangular A = ``a`` ``[*, D, D]`` and B = ``b`` ``[*, D, M]`` by substitution, row after row; of X A = B where
+    not ``left``. A is ``upper`` triangular or lower; where ``unitriangular`` its diagonal is taken for 1."""
     if not left:
         return solve_triangular(a.mT, b.mT, upper=not upper, unitriangular=unitriangular).mT
     d = a.shape[-1]
@@ -49,7 +50,7 @@ def solve_triangular(a: Tensor, b: Tensor, *, upper: bool, left: bool = True, un
 def cross_entropy_of_logits(
     logits: Tensor, x: Tensor, weight: Tensor | None = None, pos_weight: Tensor | None = None, reduction: int = 1
 ) -> Tensor:
-    r"""-log Bernoulli(x; logits) of each entry, :math:`\max(l, 0) - l x + \log(1 + e^{-|l|})`: finite for every logit.
+    r"""-log Bernoulli(x; logits) of each entry, :math:`\max(l, 0) - l x + \log(1 + e^{-|l|})`: finite for every logit, ``[*]`` as both.
 
     torch's own translation takes log(sigmoid(l)), which is -inf as soon as the sigmoid rounds to 0 or 1.
 
@@ -57,7 +58,7 @@ def cross_entropy_of_logits(
     tensor([200.0000,   0.6931,   0.0000])
 
     Raises:
-        NotImplementedError: weights or a sum over entries, which no likelihood here takes.
+        NotImplementedError: ``weight``, ``pos_weight`` or a sum over entries, which no likelihood here takes.
     """
     if weight is not None or pos_weight is not None or reduction != 0:
         raise NotImplementedError("binary_cross_entropy_with_logits with weights or a reduction")

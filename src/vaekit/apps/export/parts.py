@@ -24,7 +24,9 @@ from vaekit.types import Batch
 __all__ = ["PARTS", "Part", "PartModule", "build"]
 
 Part = Literal["encoder", "decoder", "score"]
+"""Which part of a model is exported."""
 PARTS: tuple[Part, ...] = ("encoder", "decoder", "score")
+"""All of them, in the order in which they are written."""
 
 
 class PartModule(nn.Module, abc.ABC):
@@ -42,7 +44,7 @@ class PartModule(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The tensors of ``inputs`` in their order -> those named in ``outputs``."""
+        """The tensors of ``inputs`` in their order, with shapes as their `Field` says, -> those named in ``outputs``."""
 
 
 class Encoder(PartModule):
@@ -144,7 +146,7 @@ class Given:
 
 
 def build(part: Part, model: LatentModel, batch: Batch, k: int) -> PartModule:
-    """A part of the model as a program, in evaluation mode.
+    """A part of the model as a program, in evaluation mode. A score has ``k`` importance samples.
 
     Raises:
         InputError: a model without a posterior; a score of one without a likelihood, or whose q(z | x) cannot be drawn from given noise.

@@ -23,8 +23,10 @@ from vaekit.errors import InputError
 __all__ = ["SUFFIX", "Function", "open_file", "require_onnx", "trace", "write"]
 
 Function = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+"""What an exported file computes: tensors in their order -> tensors in theirs."""
 
 SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+"""The ending of the files of each format."""
 OPSET = 20
 OURS = "__out"
 """Ends the names of outputs until those of torch, which are names of operations as "mean" is, are out of the way."""
@@ -42,7 +44,7 @@ def require_onnx() -> None:
 
 
 def trace(program: PartModule, tensors: tuple[Tensor, ...]) -> ExportedProgram:
-    """The program as torch's graph, for any batch size.
+    """The program as torch's graph, for any batch size, from example ``tensors`` of the shapes that its inputs name.
 
     Raises:
         InputError: torch cannot export it, with its reason; it draws random numbers of its own, with the module that does.
@@ -61,7 +63,7 @@ def trace(program: PartModule, tensors: tuple[Tensor, ...]) -> ExportedProgram:
 
 
 def write(traced: ExportedProgram, program: PartModule, path: Path) -> None:
-    """Write the graph, as ONNX or as torch's archive by the ending of ``path``.
+    """Write ``traced``, the graph of ``program``, as ONNX or as torch's archive by the ending of ``path``.
 
     Raises:
         InputError: an operation that ONNX has not, or what torch cannot save, with torch's reason.

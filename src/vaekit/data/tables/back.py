@@ -16,9 +16,10 @@ __all__ = ["series_of"]
 def series_of(
     values: npt.NDArray[Any], missing: npt.NDArray[np.bool_], dtype: str, name: Name, categories: Any = (), ordered: bool = False
 ) -> Any:
-    """A pandas Series ``[N]`` of this dtype; where a dtype of numpy has no mark for what is missing, of pandas' nullable one.
+    """A pandas Series ``[N]`` called ``name`` of this dtype; where a dtype of numpy has no mark for what is missing, of pandas' nullable
+    one.
 
-    ``values`` are as `Cells` has them, of the type of the categories for a categorical.
+    ``values`` are as `Cells` has them, of the type of the categories for a categorical, which is ``ordered`` or not.
     """
     pd = pandas("decoding")
     if dtype.startswith("category["):

@@ -22,7 +22,7 @@ LABEL = "label"
 
 
 def beside_of(label: npt.NDArray[np.int64] | None, names: tuple[str, ...] | None, obs: Any) -> dict[Name, Any]:
-    """Columns ``[N]`` by their names: the labels, by the names of their classes where they have names, and those of ``obs``."""
+    """Columns ``[N]`` by their names: the labels ``label``, by the names of their classes where they have names, and those of ``obs``."""
     found: dict[Name, Any] = {} if obs is None else {name: obs[name] for name in obs.columns}
     if label is not None:
         found[LABEL] = label if names is None else np.array(names, dtype=object)[label]
@@ -30,7 +30,8 @@ def beside_of(label: npt.NDArray[np.int64] | None, names: tuple[str, ...] | None
 
 
 def columns_beside(beside: Mapping[Name, Any], asked: Sequence[Name], why: str, *, kind: Kind | None = None) -> tuple[Column, ...]:
-    """The columns that are to be conditioned on, once each; whole numbers of a few values are categories, labels (of ``kind``) always.
+    """The columns ``asked`` of those in ``beside``, which are to be conditioned on, once each; whole numbers of a few values are
+    categories, labels (of ``kind``) always.
 
     Raises:
         InputError: one that is not there (``why`` says where such columns come from), or cannot be conditioned on.
@@ -49,7 +50,7 @@ def columns_beside(beside: Mapping[Name, Any], asked: Sequence[Name], why: str, 
 
 
 def context_beside(context: Context | None, beside: Mapping[Name, Any], why: str) -> Tensor | None:
-    """c ``[N, C]`` of the rows.
+    """c ``[N, C]`` of the rows, by ``context`` from the columns in ``beside``; ``why`` says where such columns come from.
 
     Raises:
         InputError: a column is not there, or holds what is not known.

@@ -95,7 +95,7 @@ def first_row(bad: npt.NDArray[np.bool_]) -> str:
 
 
 def cells_of(column: Any, name: Name) -> Cells:
-    """The cells of a pandas Series or of a one-dimensional array.
+    """The cells of a pandas Series or of a one-dimensional array, a column called ``name``.
 
     Raises:
         InputError: a dtype that has no kind of column, several types in one column, or infinite values; the column and the row are named.
@@ -275,7 +275,7 @@ def _unknown(name: Name, dtype: str) -> InputError:
 
 
 def holed(values: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    """As Python objects, None where they are missing."""
+    """``values`` ``[N]`` as Python objects, None where they are missing."""
     found = values.astype(object)
     found[missing] = None
     return found

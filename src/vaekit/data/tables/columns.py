@@ -93,6 +93,9 @@ class Column(abc.ABC):
         """A Series ``[N]`` of the original dtype from encoded numbers ``[N]``, a missing value where they are NaN.
 
         Numbers that were sampled are brought to the nearest value that the column can hold: codes and counts to whole ones.
+
+        Raises:
+            InputError: numbers of another shape.
         """
         u = np.asarray(numbers, dtype=np.float64)
         if u.ndim != 1:
@@ -145,7 +148,8 @@ class Column(abc.ABC):
 
 
 def every(cells: Cells, wanted: str, asked: str) -> tuple[npt.NDArray[np.bool_], str] | None:
-    """All cells as wrong where they are of another sort than wanted; None where they are of that sort."""
+    """All cells as wrong where they are of another sort than wanted, in words that say what was ``asked``; None where they are of that
+    sort."""
     if cells.sort == wanted:
         return None
     return np.ones(len(cells), dtype=np.bool_), f"it held {asked} when the schema was made, and these are {cells.sort}"

@@ -131,8 +131,8 @@ class Context:
         ]
 
     def chosen(self, rows: Tensor, words: Sequence[str]) -> Tensor:
-        """Rows of numbers ``[M, G + any more]`` to draw contexts from, where ``words`` say ``column=value``: those that have the value, for
-        what else is given depends on it, or all of them with the value put in, where none has.
+        """``rows`` of numbers ``[M, G + any more]`` to draw contexts from, where ``words`` say ``column=value``: those that have the value,
+        for what else is given depends on it, or all of them with the value put in, where none has.
 
         Raises:
             InputError: no such column or value, a column that is there twice.

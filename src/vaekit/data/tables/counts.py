@@ -163,8 +163,12 @@ def _zeros(mean: npt.NDArray[np.float64], size: npt.NDArray[np.float64], spread:
 
 
 def read_sparse_npz(path: Path, found: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]] | None:
-    """The matrix in an ``.npz`` archive, as scipy.sparse.save_npz writes it or its parts alone, and its columns' names
-    ("genes" or "names"), if there are; None where this is another archive."""
+    """The matrix in an ``.npz`` archive, its arrays in ``found``, as scipy.sparse.save_npz writes it or its parts alone, and its columns'
+    names ("genes" or "names"), if there are; None where this is another archive.
+
+    Raises:
+        InputError: another format than csr and csc, or a damaged matrix.
+    """
     from scipy.sparse import csc_array, csr_array
 
     if not all(part in found for part in PARTS):

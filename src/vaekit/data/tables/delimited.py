@@ -53,8 +53,8 @@ class _Row:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a text file writes its rows: its encoding, separator and line end, its header as it is (empty where there is none), and the
-    columns whose comma is the decimal one."""
+    """How a text file writes its rows: its encoding, separator and ``line_end``, its header as it is (empty where there is none), and in
+    ``commas`` the columns whose comma is the decimal one."""
 
     encoding: str
     separator: str
@@ -84,7 +84,8 @@ def contents(path: Path) -> bytes:
 def read_delimited(
     path: Path, *, encoding: str | None = None, separator: str | None = None, missing: Sequence[str] = MISSING
 ) -> tuple[Any, list[str]]:
-    """A DataFrame of a text file, and what there is to say of how it was read, a line each.
+    """A DataFrame of a text file, and what there is to say of how it was read, a line each. ``encoding``, ``separator`` and ``missing``
+    as in `vaekit.data.tables.read_table`.
 
     Raises:
         InputError: see `vaekit.data.tables.read_table`.

@@ -149,7 +149,8 @@ def _cast(pa: Any, pc: Any, fields: Any, kind: Any) -> Any:
 
 
 def refuse_points(fields: Any, name: str, path: Path, missing: Sequence[str]) -> None:
-    """Of a file with decimal commas, a column of 1.234 and the like: whole numbers with a point between thousands, or decimal ones.
+    """Of a file with decimal commas, a column (``fields``, called ``name``) of 1.234 and the like: whole numbers with a point between
+    thousands, or decimal ones. The fields in ``missing`` hold no value.
 
     Raises:
         InputError: each number with a point has one to three digits before it and three behind.

@@ -22,7 +22,7 @@ __all__ = ["Fields", "fields_of"]
 
 @dataclass(frozen=True, eq=False)
 class Fields:
-    """N rows of fields as text, by the names of their columns, and how the file writes them."""
+    """N rows of fields as text, by the names of their columns, and how the file writes them, its ``layout``."""
 
     layout: Layout
     columns: Mapping[str, list[str]]

@@ -36,6 +36,7 @@ CLASSES = "images have labels where each lies in the folder of its class, or whe
 OBS = "counts have such columns in the obs of an .h5ad file"
 ROWS, LABELS = ("x", "images", "data"), ("y", "label", "labels", "target")
 Description = Schema | Pixels | Counts
+"""What was found in data: of a table, images or counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +156,7 @@ def inspect(
 
 
 def rows_of(source: Any, schema: Description) -> tuple[Split, tuple[str, ...]]:
-    """All rows of data, as `inspect` takes them, as a model of ``schema`` sees them, and what there is to say of them.
+    """All rows of ``source``, as `inspect` takes them, as a model of ``schema`` sees them, and what there is to say of them.
 
     Raises:
         InputError: they cannot be read, or do not fit.

@@ -21,7 +21,8 @@ from vaekit.errors import InputError, nearest
 
 __all__ = ["CATEGORIES", "Kind", "column_of", "given_of"]
 
-Kind = str | Sequence[Value]  # the name of a kind or of a likelihood, or the levels of an ordinal column in their order
+Kind = str | Sequence[Value]
+"""The name of a kind or of a likelihood; of ordered categories their levels, the lowest first."""
 CATEGORIES = 1000  # at most, without being asked
 NAMES = 50
 """Different whole numbers of a column that is conditioned on, up to which they are names, as of batches, rather than numbers."""
@@ -41,7 +42,7 @@ USER = "chosen by the user"
 
 
 def column_of(name: Name, cells: Cells, kind: Kind | None = None) -> Column:
-    """The column that these cells speak for, or of this kind.
+    """The column called ``name`` that these cells speak for, or of this kind.
 
     Raises:
         InputError: text that is free or identifies its row, a number that counts the rows, a kind that the cells are not of.
@@ -71,7 +72,8 @@ def column_of(name: Name, cells: Cells, kind: Kind | None = None) -> Column:
 
 
 def given_of(name: Name, cells: Cells, kind: Kind | None = None) -> Column:
-    """The column of what is conditioned on: as `column_of`, but whole numbers of few different values are categories.
+    """The column of what is conditioned on: as `column_of` from ``name``, ``cells`` and ``kind``, but whole numbers of few different values
+    are categories.
 
     Raises:
         InputError: as `column_of`.

@@ -12,3 +12,4 @@ __all__ = ["KINDS"]
 KINDS: dict[str, type[Column]] = {
     kind.kind: kind for kind in (Continuous, HeavyTailed, Positive, UnitInterval, Count, Binary, Categorical, Ordinal, Date, Constant)
 }
+"""Every kind of column by its name."""

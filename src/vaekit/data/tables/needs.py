@@ -12,7 +12,7 @@ __all__ = ["is_frame", "is_series", "needed", "pandas"]
 
 
 def needed(module: str, what: str, *, package: str, extra: str) -> Any:
-    """Import ``module``; InputError that names the extra where it is not installed."""
+    """Import ``module`` of ``package``, which ``what`` needs; InputError that names the extra where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -148,7 +148,7 @@ class Positive(_Number):
 @final
 @dataclass(frozen=True, kw_only=True)
 class UnitInterval(Column):
-    """Proportions: numbers from 0 to 1, as they are; decoded ones are rounded as other numbers."""
+    """Proportions: numbers from 0 to 1, as they are; decoded ones are rounded to ``decimals``, as other numbers."""
 
     kind: ClassVar[str] = "unit"
     likelihood: str = "ContinuousBernoulli"

@@ -40,7 +40,7 @@ def read_table(path: Path | str, *, encoding: str | None = None, separator: str 
 def read_noted(
     path: Path, *, encoding: str | None = None, separator: str | None = None, missing: Sequence[str] = MISSING
 ) -> tuple[Any, list[str]]:
-    """`read_table`, and what there is to say of how it was read, a line each."""
+    """`read_table`, and what there is to say of how it was read, a line each. Arguments and errors are those of `read_table`."""
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     if path.suffix.lower() in PARQUET:

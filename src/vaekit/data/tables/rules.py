@@ -22,7 +22,7 @@ SIGMAS = 5.0  # standard errors that a figure has to be from what chance gives
 
 @dataclass(frozen=True)
 class Choice:
-    """A kind, by its name, and why; a likelihood where the kind has several."""
+    """A kind, by its name, and why, ``because``; a likelihood where the kind has several."""
 
     kind: str
     because: str
@@ -35,6 +35,17 @@ class Figures:
 
     ``distinct`` are its values where there are at most LEVELS, else empty; ``skewness`` and ``kurtosis`` (excess) are central moments, the
     logarithm's where all are positive; ``outliers`` is the number beyond 5 robust standard deviations (interquartile range / 1.349).
+
+    Attributes:
+        n: numbers.
+        unique: different ones.
+        whole: all are whole.
+        low, high: the least and the greatest.
+        mean, variance: of all.
+        log_skewness: of the logarithms, where all are positive.
+        zeros: how many are 0.
+        mode_share: share of the most frequent value.
+        positives: mean and variance of the values greater than 0.
     """
 
     n: int

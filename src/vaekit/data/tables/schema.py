@@ -31,6 +31,9 @@ class Schema:
     Constant columns are no part of the numbers: x has one number a row for each of `modelled`, D in all. Nor are those of ``condition``,
     the names of the columns that p(x | z, c) is conditioned on: they are c (`context`).
 
+    Raises:
+        InputError: no column that varies; a condition that cannot be one.
+
     >>> x = np.random.default_rng(0).normal(20, 5, (100, 2))
     >>> schema = Schema.infer(x)
     >>> [(column.name, column.kind, column.likelihood) for column in schema.columns]

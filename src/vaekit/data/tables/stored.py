@@ -28,6 +28,11 @@ def stored(column: Column) -> dict[str, Any]:
 
 
 def restored(found: Mapping[str, Any]) -> Column:
+    """A column from what `stored` made of it.
+
+    Raises:
+        InputError: another kind, or a field that is damaged.
+    """
     given = dict(found)
     kind = given.pop("kind")
     if kind not in KINDS:

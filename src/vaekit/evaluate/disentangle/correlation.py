@@ -21,10 +21,13 @@ CHUNK = 4_000_000
 
 
 def gaussian_correlation(z: Tensor) -> float:
-    r"""TC of the Gaussian with the covariance of the codes z ``[N, D]``: -1/2 log |R|, R the matrix of their correlations.
+    r"""TC of the Gaussian with the covariance of the codes z ``[N, D]``: -1/2 log |R| nats, R the matrix of their correlations.
 
     It sees linear dependence alone. As in disentanglement_lib, but by correlations, so that the codes' scales do not matter. Codes that do
     not vary are left out; infinite where one code is a linear function of the others.
+
+    Raises:
+        InputError: codes that are no matrix of at least 2 rows.
 
     >>> z = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     >>> gaussian_correlation(z), gaussian_correlation(z @ torch.tensor([[1.0, 1.0], [0.0, 1.0]]))  # -1/2 log(1 - 1/2)
@@ -44,7 +47,7 @@ def gaussian_correlation(z: Tensor) -> float:
 
 @torch.no_grad()
 def posterior_correlation(q: DiagGaussian, *, samples: int = 1, seed: int = 0) -> tuple[float, float]:
-    r"""TC of the mixture q(z) = (1/N) sum_j q(z | x_j) of N posteriors, and its standard error.
+    r"""TC of the mixture q(z) = (1/N) sum_j q(z | x_j) of N posteriors, and its standard error, in nats.
 
     .. math:: TC \approx \frac{1}{SN} \sum_{s, i} \left( \log q(z_{si}) - \sum_d \log q(z_{sid}) \right), \qquad z_{si} \sim q(z | x_i)
 
@@ -57,7 +60,7 @@ def posterior_correlation(q: DiagGaussian, *, samples: int = 1, seed: int = 0) -
         seed: of the samples.
 
     Raises:
-        InputError: fewer than 2 posteriors.
+        InputError: fewer than 2 posteriors, or no sample of each.
 
     >>> q = DiagGaussian(torch.tensor([[-9.0, -9.0], [9.0, 9.0]]), torch.zeros(2, 2))  # each coordinate tells the other's sign
     >>> posterior_correlation(q)[0]

@@ -120,6 +120,9 @@ def beta_vae_score(z: Tensor, factors: Tensor, *, batch: int = 64, votes: int = 
         votes: draws to learn from, and draws to be measured by.
         seed: of the draws.
 
+    Raises:
+        InputError: codes and factors that do not fit each other; ``batch`` below 1 or ``votes`` below 2.
+
     >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(5))
     >>> beta_vae_score(factors.flip(1).float(), factors, votes=200)
     (1.0, 0.0)

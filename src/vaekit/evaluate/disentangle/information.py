@@ -39,7 +39,11 @@ def check_codes(z: Tensor, factors: Tensor) -> None:
 
 
 def binned(z: Tensor, n: int = 20) -> Tensor:
-    """The bin of each value among ``n`` of equal width from its code's least to its greatest, int64 ``[N, D]``; 0 where a code is constant.
+    """The bin of each value of codes z ``[N, D]`` among ``n`` of equal width from its code's least to its greatest, int64 ``[N, D]``; 0
+    where a code is constant.
+
+    Raises:
+        InputError: ``n`` below 2.
 
     >>> binned(torch.tensor([[0.0], [1.0], [2.0], [10.0]]), 5).squeeze(1)
     tensor([0, 0, 1, 4])
@@ -98,6 +102,9 @@ def mig(z: Tensor, factors: Tensor, *, bins: int = 20) -> float:
         factors: integers from 0, ``[N, F]``.
         bins: bins of a code; a factor of more values than bins cannot have the full score.
 
+    Raises:
+        InputError: codes and factors that do not fit each other; fewer than 2 bins.
+
     >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(5))
     >>> mig(factors.flip(1) * torch.tensor([-3.0, 0.1]), factors), mig(factors[:, [0, 0, 1]].float(), factors)
     (1.0, 0.5)
@@ -118,10 +125,14 @@ def modularity(z: Tensor, factors: Tensor, *, bins: int = 20) -> float:
     .. math:: \frac1D \sum_d \left( 1 - \frac{\sum_{f \ne f_d} I(z_d; f)^2}{(F - 1) I(z_d; f_d)^2} \right), \qquad
               f_d = \arg\max_f I(z_d; f)
 
-    Two codes of one factor are modular; a code of two is not. Codes that do not vary break no rule and are left out (disentanglement_lib
-    counts them 0); NaN where none varies. The plug-in estimate makes a code of pure noise look like one that tells a little of all.
+    Codes z ``[N, D]``, cut into ``bins``, and factors ``[N, F]``. Two codes of one factor are modular; a code of two is not. Codes that do
+    not vary break no rule and are left out (disentanglement_lib counts them 0); NaN where none varies. The plug-in estimate makes a code of
+    pure noise look like one that tells a little of all.
 
     Ridgeway and Mozer, "Learning Deep Disentangled Embeddings With the F-Statistic Loss", NeurIPS 2018.
+
+    Raises:
+        InputError: codes and factors that do not fit each other; fewer than 2 bins.
 
     >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(5))
     >>> modularity(factors[:, [0, 0, 1]].float(), factors), modularity(factors.sum(1, keepdim=True).float(), factors[:, :1].repeat(1, 2))

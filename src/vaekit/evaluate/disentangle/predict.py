@@ -34,6 +34,9 @@ def sap(z: Tensor, factors: Tensor, *, ordered: Sequence[bool] | None = None, bi
         ordered: which factors have an order; None for all.
         bins: intervals of a code.
 
+    Raises:
+        InputError: codes and factors that do not fit each other; ``ordered`` of another length.
+
     >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(5))
     >>> sap(factors.float(), factors), sap(factors[:, [0, 0, 1]].float(), factors), sap(factors.float(), factors, ordered=[True, False])
     (1.0, 0.5, 0.9000)
@@ -43,7 +46,9 @@ def sap(z: Tensor, factors: Tensor, *, ordered: Sequence[bool] | None = None, bi
 
 
 def predictability(z: Tensor, factors: Tensor, ordered: Sequence[bool], bins: int = 20) -> Tensor:
-    """The score of each code for each factor, ``[D, F]``; 0 for a code that does not vary and an ordered factor."""
+    """The score of each code z ``[N, D]`` for each of ``factors`` ``[N, F]``, ``[D, F]``: the squared correlation with an ordered factor,
+    and for the others the accuracy of naming the value from the code cut into ``bins``, averaged over values. 0 for a code that does not
+    vary and an ordered factor."""
     a, b = (t.double() - t.double().mean(0) for t in (z, factors))
     spread = a.square().sum(0)[:, None] * b.square().sum(0)
     score = (a.mT @ b).square() / spread.clamp(min=torch.finfo(torch.float64).tiny)
@@ -130,7 +135,8 @@ def completeness_of(table: Tensor) -> float:
 
 
 def importance(features: Tensor, weights: Tensor, d: int) -> Tensor:
-    """Standard deviation over the rows of what each of d codes contributes to a prediction, ``[d]``."""
+    """Standard deviation over the rows of what each of d codes contributes to a prediction, ``[d]``: from
+    ``features`` ``[N, d m]``, m of each code, and ``weights`` ``[d m, targets]``."""
     parts = features.unflatten(1, (d, -1)).mean(0).unsqueeze(-1) * weights.unflatten(0, (d, -1)).square()
     return parts.sum((1, 2)).sqrt()
 

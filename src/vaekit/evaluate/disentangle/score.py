@@ -29,7 +29,12 @@ POSTERIORS = 2000
 
 
 class Score(NamedTuple):
-    """A score and its standard error."""
+    """A score and its standard error.
+
+    Attributes:
+        value: the score.
+        se: its standard error.
+    """
 
     value: float
     se: float
