@@ -33,9 +33,8 @@ def test_code_that_a_page_shows_is_there(page: Path, path: str, options: str) ->
         for name in wanted[1].split("."):
             body = getattr(inside, "body", [])
             inside = next(node for node in body if getattr(node, "name", "") == name)
-    else:
-        (start,) = re.findall(r':start-at: "?(.*?)"?\n', options)
-        assert text.count(start) == 1
+    for mark in re.findall(r"^:start-(?:at|after): (.*)$", options, re.MULTILINE):
+        assert text.count(mark[1:-1] if mark[0] == mark[-1] and mark[0] in "'\"" else mark) == 1
 
 
 def test_the_mathematics_shows_the_code_it_speaks_of() -> None:

@@ -21,8 +21,8 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 
 class Flag(NamedTuple):
-    """One flag of a recipe: ``--name``, what it takes, its default as it is typed (None where it is needed), its line of the docstring,
-    and the words that it takes where they are given."""
+    """One flag of a recipe: ``--name``, what it takes, its default as it is typed (None where it is needed), its ``help`` (a line of the
+    docstring), and the words that it takes where they are given."""
 
     name: str
     takes: str
