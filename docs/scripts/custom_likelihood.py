@@ -1,4 +1,4 @@
-"""A likelihood that vaekit lacks: angles, by the von Mises distribution, which is the normal distribution of the circle."""
+"""A likelihood that vaekit lacks: angles, by the von Mises distribution."""
 
 import math
 
@@ -11,41 +11,42 @@ from vaekit.nn import mlp
 
 
 class Angle(torch.distributions.VonMises):
-    """torch's own with an exact normaliser, where torch has a polynomial that is good to seven digits."""
+    """With an exact normaliser: torch's is a polynomial, good to seven digits."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         kappa = self.concentration
-        return kappa * (torch.cos(x - self.loc) - 1) - torch.log(2 * math.pi * torch.special.i0e(kappa))
+        log_norm = torch.log(2 * math.pi * torch.special.i0e(kappa))  # less kappa
+        return kappa * (torch.cos(x - self.loc) - 1) - log_norm
 
 
 class VonMises(heads.Head):
-    """p(x | h) = prod_d exp(kappa_d cos(x_d - mu_d)) / (2 pi I_0(kappa_d)), for angles x in radians."""
+    """p(x | h) = prod_d exp(kappa_d cos(x_d - mu_d)) / (2 pi I_0(kappa_d))."""
 
     def __init__(self, event_shape: int | tuple[int, ...]) -> None:
-        super().__init__(event_shape, parts=3)  # the network gives three numbers for each angle
+        super().__init__(event_shape, parts=3)  # three numbers for each angle
 
     def distribution(self, h: Tensor) -> Distribution:
         cosine, sine, log_kappa = self.split(h, 3)
         px = Angle(torch.atan2(sine, cosine), log_kappa.exp(), validate_args=False)
-        return Independent(px, len(self.event_shape))  # one density for all angles of an example
+        return Independent(px, len(self.event_shape))  # all angles of an example
 
 
-# When 1,000 people go to bed and get up, on a clock of 24 hours as angles from -pi to pi: bedtime is around midnight, where these meet.
+# When 1,000 people go to bed and get up, on a clock of 24 hours as angles from
+# -pi to pi, which meet at midnight. Put your own angles here, an array [N, D].
 random = torch.Generator().manual_seed(0)
 bed = 24 + 1.5 * torch.randn(1000, generator=random)
 up = bed + 8 + 0.5 * torch.randn(1000, generator=random)
 times = data.arrays((torch.stack([bed, up], 1) % 24 - 12) / 12 * math.pi)
 
-
-def evaluated(px: heads.Head) -> evaluate.Evaluation:
-    """Train a model with this likelihood; its figures on the test rows."""
+for px in (VonMises(2), heads.Gaussian(2)):
     torch.manual_seed(0)
     q = heads.Gaussian(2)
-    model = VAE(priors.StandardNormal(2), Conditional(mlp(2, [64], q.features), q), Conditional(mlp(2, [64], px.features), px))
+    model = VAE(
+        prior=priors.StandardNormal(2),
+        posterior=Conditional(mlp(2, [64], q.features), q),
+        likelihood=Conditional(mlp(2, [64], px.features), px),
+    )
     fit(model, times, training=Training(epochs=60, batch_size=50), progress=False)
-    return evaluate.evaluate(model, times.test, samples=200)
-
-
-for px in (VonMises(2), heads.Gaussian(2)):
-    found = evaluated(px)
-    print(f"{type(px).__name__}: log p(x) of a test row is at least {-found.nll:.2f} +- {found.nll_se:.2f} nats")
+    found = evaluate.evaluate(model, times.test, samples=200)
+    log_px = f"{-found.nll:.2f} +- {found.nll_se:.2f} nats"
+    print(f"{type(px).__name__}: log p(x) of a test row is at least {log_px}")
