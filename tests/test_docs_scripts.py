@@ -68,6 +68,24 @@ def test_every_script_is_short_and_shown_whole_on_a_page() -> None:
         assert sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) <= 42
 
 
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+@pytest.mark.parametrize("name", ["own_images", "test_set_likelihood", "custom_likelihood"])
+def test_a_page_shows_what_its_script_prints(name: str, run: Callable[[str], Ran]) -> None:
+    """Word for word, with numbers to a tenth of them; "..." stands for what is left out."""
+    (page,) = (text for path in SCRIPTS.parent.glob("*.md") if f"scripts/{name}.py\n" in (text := path.read_text(encoding="utf-8")))
+    block = re.search(rf"scripts/{name}\.py\n.*?```text\n(.*?)```", page, re.DOTALL)
+    assert block
+    printed = " ".join(run(name)[1].split())
+    for shown in block[1].split("...\n"):
+        shown = " ".join(shown.split())
+        found = re.search(NUMBER.pattern.join(map(re.escape, NUMBER.split(shown))), printed)
+        assert found, f"{shown}\nis not in\n{printed}"
+        for a, b in zip(map(float, NUMBER.findall(shown)), map(float, NUMBER.findall(found[0])), strict=True):
+            assert abs(a - b) <= max(0.3 if a % 1 else 5, 0.1 * abs(a)), (shown, found[0])
+
+
 def test_own_images(run: Callable[[str], Ran]) -> None:
     names, printed = run("own_images")
     folder = names["folder of the test"]
@@ -143,7 +161,7 @@ def test_the_density_is_that_of_scipy(run: Callable[[str], Ran]) -> None:
 def rows(run: Callable[[str], Ran]) -> dict[str, Likelihood]:
     VonMises = run("custom_likelihood")[0]["VonMises"]
     # the row
-    around = trapezoid(-math.pi, math.pi * (1 - 2 / 100), 100)  # 100 points of the circle, each of the same weight
+    around = trapezoid(-math.pi, math.pi * (1 - 2 / 100), 100)  # the circle
     return {"von_mises": Likelihood(lambda: VonMises((1, 2)), around, has_mean=False)}
     # ends here
 
