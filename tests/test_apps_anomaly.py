@@ -17,6 +17,7 @@ from vaekit.apps.blurred import Blurred
 from vaekit.apps.network import Plan, build, train
 from vaekit.apps.weighted import explained, log_evidence
 from vaekit.errors import InputError
+from vaekit.models import VAE
 from vaekit.objectives import ELBO, IWAE
 from vaekit.priors import StandardNormal
 from vaekit.train import fit
@@ -185,6 +186,46 @@ def test_anomalies_among_the_fitted_rows_are_left_out_of_training() -> None:
         scores = fitted.score_samples(X)
         gap[trim] = scores[:450].mean() - scores[450:].mean()
     assert gap[0.2] > gap[0.0] + 2
+
+
+def test_of_ordinary_rows_all_are_learned_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What training is given: the rows, and the objective. A ``blur`` or ``trim`` that is given stands, whatever ``novelty`` says."""
+    seen = []
+
+    def watched(model: VAE, batch: Batch, plan: Plan) -> int:
+        seen.append((batch.size, plan.objective))
+        return train(model, batch, plan)
+
+    monkeypatch.setattr("vaekit.apps.base.train", watched)
+    X = table(100, 9)
+    small = VAEOutlierDetector(n_components=2, hidden_layer_sizes=(8,), max_iter=2, n_samples=4, random_state=0)
+    for given in ({}, {"novelty": True}, {"blur": 0.0, "trim": 0.0}, {"novelty": True, "blur": 0.5, "trim": 0.3}):
+        clone(small).set_params(**given).fit(X)
+    (suspect, blurred), (every, plain), (untrimmed, sharp), (most, both) = seen
+    assert (suspect, every, untrimmed, most) == (90, 100, 100, 70)
+    assert isinstance(blurred, Blurred) and blurred.scale == 0.8 and isinstance(blurred.objective, ELBO)
+    assert isinstance(plain, IWAE) and isinstance(sharp, ELBO)
+    assert isinstance(both, Blurred) and both.scale == 0.5 and isinstance(both.objective, IWAE)
+
+
+def test_ordinary_rows_are_learned_more_closely() -> None:
+    """Beside the density of two groups, one of them small and far out: left out as suspect, or learned as ordinary."""
+    rng = np.random.default_rng(0)
+
+    def groups(rows: int) -> np.ndarray:
+        return np.where(rng.random((rows, 1)) < 0.08, 6.0, 0.0) + rng.normal(size=(rows, 3)) * 0.5
+
+    X, new = groups(600), groups(2000)
+    far = new.mean(1) > 3
+    centre = [norm.logpdf(new, loc, 0.5).sum(1) for loc in (0.0, 6.0)]
+    exact = np.logaddexp(np.log(0.92) + centre[0], np.log(0.08) + centre[1])
+    off = {}
+    for novelty in (False, True):
+        fitted = VAEOutlierDetector(novelty=novelty, scale=0.25, hidden_layer_sizes=(16,), max_iter=400, random_state=0).fit(X)
+        found = exact - fitted.score_samples(new)
+        off[novelty] = found.mean(), found[far].mean()
+    assert off[True][0] < 1.0  # log 2 of it the share of the background
+    assert off[False][0] > off[True][0] + 1 and off[False][1] > off[True][1] + 8
 
 
 def test_the_number_of_steps_is_that_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:

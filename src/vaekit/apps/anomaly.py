@@ -37,6 +37,8 @@ __all__ = ["Conformal", "VAEOutlierDetector"]
 
 COMPONENTS = 20
 """Gaussians of which p(z) is a mixture, learned: groups of rows with nothing between them."""
+BLUR, TRIM = 0.8, 0.1
+"""Noise while training and share of the rows left out, where there may be anomalies among the fitted rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,18 +106,25 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
     decision, p-value or alarm. What remains is that of fewer observed entries the density is another, and most often higher: such a row
     has less to be strange by, and is called an outlier more seldom. Rows to calibrate by should miss entries as those to be judged do.
 
+    Whether the fitted rows are all known to be ordinary changes how they are best learned: ``novelty`` says so, and what ``blur`` and
+    ``trim`` are where they are None.
+
     Args:
         n_components: dimensions of z; None for `vaekit.apps.base.latent_size` of the number of columns.
         contamination: share of the fitted rows that `predict` calls outliers, in (0, 0.5].
         scale: standard deviation of p(x_d | z), in the column's own; None for one that the network learns for each entry. The default is
             coarse on purpose: rows are strange that lie far from where most are. A learned scale gives a density nearer to that of the
             data, but it falls to next to nothing in columns that can be predicted exactly, which then decide the score alone.
+        novelty: True where all fitted rows are known to be ordinary (novelty detection); False where there may be anomalies among them
+            (outlier detection). Of ordinary rows all are learned, as closely as ``scale`` lets them: by the importance-weighted bound, and
+            with ``blur`` and ``trim`` 0.
         blur: standard deviation of noise that is added to each entry while training, in the column's own, so that the density does not
-            fall off right behind the last row (`vaekit.apps.blurred`). As large as ``scale`` by default: a decoder cannot tell rows apart
-            that lie closer than that, and what it learns is the rows' density at that resolution; 0 for the rows as they are.
-        trim: share of the rows that training leaves out, those furthest from the middle (`vaekit.apps.background.central`); 0 where all
-            rows are known to be ordinary. A group of anomalies among the fitted rows is dense, so that a model as flexible as this would
-            learn it as one more group of rows; the plainest density cannot.
+            fall off right behind the last row (`vaekit.apps.blurred`); 0 for the rows as they are. None is 0 where ``novelty``, otherwise
+            0.8, as large as ``scale`` by default: a decoder cannot tell rows apart that lie closer than that, and what it learns is the
+            rows' density at that resolution.
+        trim: share of the rows that training leaves out, those furthest from the middle (`vaekit.apps.background.central`). A group of
+            anomalies among the fitted rows is dense, so that a model as flexible as this would learn it as one more group of rows; the
+            plainest density cannot. None is 0 where ``novelty``, otherwise 0.1.
         n_estimators: models, each with its own initial weights and order of the data; the score is the density of their mixture.
 
     One more component of that mixture, with the weight of one model, is `vaekit.apps.background`: independent normal columns. Far from all
@@ -140,8 +149,9 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         **BaseVAE._parameter_constraints,
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "scale": [Interval(Real, 0, None, closed="neither"), None],
-        "blur": [Interval(Real, 0, None, closed="left")],
-        "trim": [Interval(Real, 0, 1, closed="left")],
+        "novelty": ["boolean"],
+        "blur": [Interval(Real, 0, None, closed="left"), None],
+        "trim": [Interval(Real, 0, 1, closed="left"), None],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -151,8 +161,9 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         *,
         contamination: float = 0.1,
         scale: float | None = 0.8,
-        blur: float = 0.8,
-        trim: float = 0.1,
+        novelty: bool = False,
+        blur: float | None = None,
+        trim: float | None = None,
         n_estimators: int = 1,
         hidden_layer_sizes: Sequence[int] = (64, 64),
         n_samples: int = 128,
@@ -167,6 +178,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         self.n_components = n_components
         self.contamination = contamination
         self.scale = scale
+        self.novelty = novelty
         self.blur = blur
         self.trim = trim
         self.n_estimators = n_estimators
@@ -197,8 +209,15 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
             del self.conformal_
         rows = self._rows(X, reset=True)
         self._begin(rows, self.n_estimators)
-        kept = central(self.columns_.encode(rows), self.trim)
-        self._train(rows[kept], self._steps(int(kept.sum())), stop_early=self.early_stopping)
+        blur, trim = (0.0, 0.0) if self.novelty else (BLUR, TRIM)
+        kept = central(self.columns_.encode(rows), trim if self.trim is None else self.trim)
+        self._train(
+            rows[kept],
+            self._steps(int(kept.sum())),
+            stop_early=self.early_stopping,
+            weighted=self.novelty,
+            blur=blur if self.blur is None else self.blur,
+        )
         self.models_.append(background(rows.shape[1]).double())
         self.offset_ = float(np.percentile(self._compared(rows), 100 * self.contamination))
         return self

@@ -31,7 +31,7 @@ from vaekit.types import Batch
 __all__ = ["MIN_SCALE", "BaseVAE", "Imputed", "frame_of", "latent_size", "training_steps"]
 
 TRAINED_WITH = 5
-"""Importance samples of the bound where entries are missing."""
+"""Importance samples of the bound, where it is of several."""
 IMPUTED_WITH = 512
 """Importance samples behind an imputation, at least."""
 MIN_SCALE = 0.1
@@ -79,7 +79,6 @@ class BaseVAE(BaseEstimator, abc.ABC):
         2. Give ``_head(size)``, the likelihood of that many standardised columns, and ``_prior(latent)``, p(z).
     """
 
-    blur: float = 0.0  # of an estimator without this parameter
     n_components: int | None
     hidden_layer_sizes: Sequence[int]
     n_samples: int
@@ -115,10 +114,10 @@ class BaseVAE(BaseEstimator, abc.ABC):
     @abc.abstractmethod
     def _prior(self, latent: int) -> nn.Module: ...
 
-    def _objective(self, batch: Batch) -> Objective:
-        """The bound on log p(x) of the rows: of K samples where entries are missing (MIWAE); of blurred rows where that is asked for."""
-        bound: Objective = IWAE(TRAINED_WITH) if batch.mask is not None else ELBO()
-        return bound if self.blur == 0 else Blurred(bound, self.blur)
+    def _objective(self, batch: Batch, *, weighted: bool, blur: float) -> Objective:
+        """The bound on log p(x) of the rows: of K samples where that is asked for, or entries are missing (MIWAE); of blurred rows."""
+        bound: Objective = IWAE(TRAINED_WITH) if weighted or batch.mask is not None else ELBO()
+        return bound if blur == 0 else Blurred(bound, blur)
 
     def __sklearn_is_fitted__(self) -> bool:
         return "models_" in vars(self)  # a fit that was refused leaves n_features_in_ behind
@@ -140,12 +139,12 @@ class BaseVAE(BaseEstimator, abc.ABC):
     def _seed(self) -> int:
         return int(self._random.randint(2**31 - 1))
 
-    def _train(self, X: Array, steps: int, *, stop_early: bool, anneal: bool = True) -> None:
+    def _train(self, X: Array, steps: int, *, stop_early: bool, anneal: bool = True, weighted: bool = False, blur: float = 0.0) -> None:
         batch = self.columns_.encode(X)
         done = []
         for model in self.models_:
             plan = Plan(
-                objective=self._objective(batch),
+                objective=self._objective(batch, weighted=weighted, blur=blur),
                 steps=steps,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
