@@ -4,7 +4,7 @@ import { about, array, has } from "./bytes.js";
 import { setHere } from "./here.js";
 import { PIXELS } from "./model.js";
 import { own } from "./own.js";
-import { tile } from "./tiles.js";
+import { sheet } from "./sheet.js";
 import { $, count, number } from "./words.js";
 
 export async function extremes(z, D, columns) {
@@ -13,14 +13,15 @@ export async function extremes(z, D, columns) {
   const x = await array("images");
   const { best, worst } = about.extremes;
   const words = [];
-  const fill = (rows, sheet, kind, offset) => {
-    rows.forEach((row, n) => {
+  const fill = (rows, element, kind, offset) => {
+    const entries = rows.map((row, n) => {
       const nats = number(columns.nats[row], 1);
       const label = columns.label ? `, labelled ${about.labels[columns.label[row]]}` : "";
       const text = `${kind} likely example ${n + 1}${label}`;
       words.push(text);
-      sheet.append(tile(x, (offset + n) * PIXELS, `${text}, ${nats} nats: go there on the map`, () => setHere(z.slice(row * D, (row + 1) * D), "example"), nats));
+      return { at: offset + n, label: `${text}, ${nats} nats: go there on the map`, go: () => setHere(z.slice(row * D, (row + 1) * D), "example"), caption: nats };
     });
+    sheet(element, x, entries);
   };
   fill(best, $("best"), "Most", 0);
   fill(worst, $("worst"), "Least", best.length);

@@ -58,7 +58,7 @@ function classes(legend, map, label, say) {
     map.shownLabels = boxes.map((box) => box.checked);
     let shown = 0;
     for (let i = 0; i < label.length; i++) shown += map.visible[i] = map.shownLabels[label[i]] ? 1 : 0;
-    map.draw();
+    map.filtered();
     say(`${count(shown)} of ${count(label.length)} points shown: ${boxes.filter((box) => box.checked).length} of ${boxes.length} labels.`);
   }
 }

@@ -6,6 +6,7 @@ import { extremes } from "./extremes.js";
 import { here, middle, setHere } from "./here.js";
 import { blank } from "./image.js";
 import { keys } from "./keys.js";
+import { forget, lasso, lassos, refresh } from "./lasso.js";
 import { choices, colourBy, readColumns } from "./legend.js";
 import { draws, LatentMap } from "./map.js";
 import { D, decode, encode, ready, score, times } from "./model.js";
@@ -32,8 +33,10 @@ async function start() {
       addPoint(here.z);
     },
   });
+  lassos(map, columns);
   axes(map);
   colours(map, columns);
+  map.filtered = refresh;
   for (const [id, factor] of [["zoom-in", 1.5], ["zoom-out", 1 / 1.5]]) $(id).addEventListener("click", () => map.zoom(factor));
   $("zoom-all").addEventListener("click", () => map.reset());
   map.listen($("map"));
@@ -47,7 +50,7 @@ async function start() {
   path.changed = own.changed = () => map.mark();
   own.describe = (mean) => near(map, columns, map.project(mean), "its");
   sliders();
-  paths();
+  paths(z);
   await extremes(z, D, columns);
   ownImages();
   $("others").addEventListener("change", () => point(map, map.pointer));
@@ -59,7 +62,7 @@ async function start() {
   reached("ready");
   await samples();
   // for the console, and for the tests of this page
-  globalThis.explorer = { about, decode, draws, encode, here, map, noise: (n) => normals(n, random(1)), point: (place) => point(map, place), sample, score, setHere, times };
+  globalThis.explorer = { about, columns, decode, draws, encode, here, lasso, map, noise: (n) => normals(n, random(1)), path, point: (place) => point(map, place), sample, score, setHere, times };
   reached("all");
 }
 
@@ -95,6 +98,7 @@ function axes(map) {
   const use = () => {
     const [a, b] = selects.map((select) => found[Number(select.value)]);
     map.names = [a.name, b.name];
+    forget();
     map.setAxes(a, b);
     map.pointer = map.project(here.z);
     map.mark();
@@ -118,7 +122,7 @@ function point(map, place) {
   setHere(map.lift(place, base), "map");
 }
 
-const FROM = { sliders: "set by the sliders", sample: "a sample", path: "on the path", example: "at an example", own: "at your image", start: "at the mean of the data", map: "" };
+const FROM = { sliders: "set by the sliders", sample: "a sample", path: "on the path", example: "at an example", own: "at your image", chosen: "at chosen points", start: "at the mean of the data", map: "" };
 
 function describe(map, columns, z, source) {
   const [u, v] = map.project(z);

@@ -1,6 +1,7 @@
 // The map: 60,000 points written straight into an image's memory, which is quicker than a software GL and needs no graphics card.
 
 import { about } from "./bytes.js";
+import { isDark } from "./colours.js";
 import { $ } from "./words.js";
 
 const D = about.latent;
@@ -23,6 +24,8 @@ export class LatentMap {
     this.centre = [0, 0];
     this.scale = 1;
     this.pointer = [0, 0];
+    this.tool = null; // takes drags and clicks while it is there: the lasso
+    this.chosen = null; // of each point whether it is, once some are
     new ResizeObserver(() => this.resize()).observe(this.stage);
     this.resize();
   }
@@ -144,7 +147,8 @@ export class LatentMap {
 
   drawPoints() {
     const start = performance.now();
-    const { memory, wide, high, scale, u, v, colour, visible } = this;
+    const { memory, wide, high, scale, u, v, colour, visible, chosen } = this;
+    const other = isDark() ? 0xff4d443d : 0xffd6cfc9; // of points that are not among the chosen
     memory.fill(0);
     const base = N > 20000 ? 0.9 : N > 4000 ? 1.5 : 2.4;
     const r = Math.min(5, base * Math.min(3, Math.sqrt(Math.max(1, scale / this.fit)))) * this.ratio;
@@ -159,7 +163,8 @@ export class LatentMap {
       const y = Math.round(top - v[i] * scale);
       if (x < reach || y < reach || x >= wide - reach || y >= high - reach) continue;
       const at = y * wide + x;
-      for (let k = 0; k < disc.length; k++) memory[at + disc[k]] = colour[i];
+      const ink = chosen && !chosen[i] ? other : colour[i];
+      for (let k = 0; k < disc.length; k++) memory[at + disc[k]] = ink;
     }
     this.context.putImageData(this.image, 0, 0);
     draws.push(performance.now() - start);
@@ -177,11 +182,24 @@ export class LatentMap {
       element.setPointerCapture(event.pointerId);
       down.set(event.pointerId, place(event));
       moved = 0;
-      if (event.pointerType !== "mouse" && down.size === 1) this.onPoint(this.toMap(place(event)));
+      if (this.tool) {
+        if (down.size === 1) this.tool.start();
+        else this.tool.cancel(); // two fingers zoom
+      } else if (event.pointerType !== "mouse" && down.size === 1) this.onPoint(this.toMap(place(event)));
     });
     element.addEventListener("pointermove", (event) => {
       const [x, y] = place(event);
       const before = down.get(event.pointerId);
+      if (before && this.tool && down.size === 1) {
+        const first = moved === 0;
+        moved += Math.hypot(x - before[0], y - before[1]);
+        if (moved < 6 * this.ratio) moved = 0; // a click's own tremble is no outline
+        else {
+          this.tool.move(this.toMap([x, y]), first);
+          down.set(event.pointerId, [x, y]);
+        }
+        return;
+      }
       if (!before || (event.pointerType !== "mouse" && down.size === 1)) {
         if (before) moved += Math.hypot(x - before[0], y - before[1]);
         if (before) down.set(event.pointerId, [x, y]);
@@ -197,10 +215,16 @@ export class LatentMap {
       down.set(event.pointerId, [x, y]);
     });
     element.addEventListener("pointerup", (event) => {
-      if (down.size === 1 && moved < 6 * this.ratio) this.onPick(this.toMap(place(event)));
+      if (this.tool && down.size === 1) {
+        if (moved) this.tool.end();
+        else this.tool.corner(this.toMap(place(event)));
+      } else if (down.size === 1 && moved < 6 * this.ratio) this.onPick(this.toMap(place(event)));
       down.delete(event.pointerId);
     });
-    element.addEventListener("pointercancel", (event) => down.delete(event.pointerId));
+    element.addEventListener("pointercancel", (event) => {
+      down.delete(event.pointerId);
+      this.tool?.cancel();
+    });
     element.addEventListener("wheel", (event) => {
       if (document.activeElement !== element && !event.ctrlKey) return; // the page's own scrolling is not taken away
       event.preventDefault();

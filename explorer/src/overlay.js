@@ -2,6 +2,7 @@
 
 import { about } from "./bytes.js";
 import { isDark } from "./colours.js";
+import { lasso } from "./lasso.js";
 import { own } from "./own.js";
 import { path } from "./path.js";
 
@@ -18,8 +19,11 @@ export function overlay(context, map) {
       context.stroke();
     }
   };
+  const draw = (places) => twice(() => places.forEach((at, n) => (n ? context.lineTo(...at) : context.moveTo(...at))));
+  if (lasso.outline.length) outline(context, map, ink, paper);
   const places = path.points.map((z) => map.toScreen(map.project(z)));
-  if (places.length > 1) twice(() => places.forEach((at, n) => (n ? context.lineTo(...at) : context.moveTo(...at))));
+  if (path.curve.length) for (const leg of path.curve) draw(along(leg, map));
+  else if (places.length > 1) draw(places);
   for (const [n, [x, y]] of places.entries()) {
     twice(() => context.arc(x, y, 6 * width, 0, 7));
     context.fillStyle = ink;
@@ -45,6 +49,28 @@ export function overlay(context, map) {
       context.lineTo(x + 14 * dx * width, y + 14 * dy * width);
     }
   });
+}
+
+// The places of a curve's points [n, D]
+function along(leg, map) {
+  return Array.from({ length: leg.length / about.latent }, (_, i) => map.toScreen(map.project(leg, i * about.latent)));
+}
+
+// Dashed, and closed from the last corner to the first
+function outline(context, map, ink, paper) {
+  const places = lasso.outline.map((at) => map.toScreen(at));
+  context.beginPath();
+  places.forEach((at, n) => (n ? context.lineTo(...at) : context.moveTo(...at)));
+  if (!lasso.drawing && places.length > 2) context.closePath();
+  for (const [style, line, dash] of [[paper, 4, []], [ink, 2, [5 * map.ratio, 4 * map.ratio]]]) {
+    context.setLineDash(dash);
+    context.strokeStyle = style;
+    context.lineWidth = line * map.ratio;
+    context.stroke();
+  }
+  context.setLineDash([]);
+  context.fillStyle = ink;
+  if (!lasso.drawing) for (const [x, y] of places.length < 30 ? places : []) context.fillRect(x - 3 * map.ratio, y - 3 * map.ratio, 6 * map.ratio, 6 * map.ratio);
 }
 
 // Half axes and angle of the projected covariance diag(std^2), at s standard deviations, in screen pixels

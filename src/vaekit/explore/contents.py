@@ -34,6 +34,8 @@ AXES = 8
 """Principal components that can be looked at."""
 CLASSES = 256
 """Labels that can be told apart, at most."""
+SCALES = (2000, 24_000)
+"""Rows whose posterior standard deviations are put into the page, and numbers in them, at most: paths are looked for among these."""
 EXTREMES = 12
 """Of the most likely examples, and of the least."""
 LEVELS = 256
@@ -103,9 +105,11 @@ def collect(
         **_labels(data, shown, blocks),
         **_values(model, shown),
     }
-    width = _widths(model, shown, found)
-    if width is not None:
-        blocks["width"] = Block.of(width.numpy().astype("<f4"))
+    std = _stds(model, shown)
+    if std is not None:
+        active = found.active if bool(found.active.any()) else torch.ones_like(found.active)
+        blocks["width"] = Block.of(std[:, active].log().mean(1).exp().numpy().astype("<f4"))
+        blocks["std"] = Block.of(std[: min(SCALES[0], max(1, SCALES[1] // latent))].numpy().astype("<f4"))
     if scorable(model, shown):
         estimate = log_likelihood(model, shown, samples=samples, seed=seed, watch=watch)
         nats = -estimate.log_px
@@ -193,18 +197,17 @@ def _values(model: LatentModel, shown: Split) -> dict[str, Any]:
     return {"range": [low, high if high > low else low + 1.0], "levels": levels.tolist() if len(levels) <= LEVELS else None}
 
 
-def _widths(model: LatentModel, shown: Split, found: Latents) -> Tensor | None:
-    """The geometric mean over the active dimensions of the standard deviation of q(z | x), ``[N]``; None where q is no Gaussian."""
-    active = found.active if bool(found.active.any()) else torch.ones_like(found.active)
-    widths = []
+def _stds(model: LatentModel, shown: Split) -> Tensor | None:
+    """The standard deviations of q(z | x), ``[N, D]``; None where it has none that describe it."""
+    found = []
     with observing(model, 0):
         for batch in batches(shown, 500, device_of(model), dtype=dtype_of(model)):
             q = model.infer(batch).levels[0].q
             std = None if q is None else described(q).get("std")
             if std is None:
                 return None
-            widths.append(std.reshape(batch.size, -1)[:, active].log().mean(1).exp().cpu())
-    return torch.cat(widths)
+            found.append(std.reshape(batch.size, -1).cpu())
+    return torch.cat(found)
 
 
 def _diagonal(model: LatentModel, shown: Split) -> bool:
