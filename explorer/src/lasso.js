@@ -1,9 +1,10 @@
 // Points chosen by an outline on the map, drawn by mouse or finger or cornered by keys, and what can be said of them.
 
 import { about } from "./bytes.js";
+import { table } from "./columns.js";
 import { setHere } from "./here.js";
 import { D, decode } from "./model.js";
-import { sheet } from "./sheet.js";
+import { rowsOf, sheet } from "./sheet.js";
 import { $, count, number } from "./words.js";
 
 const SHOWN = 12;
@@ -116,13 +117,15 @@ async function pictures(found) {
   const { chosen } = map;
   const some = Array.from({ length: Math.min(SHOWN, found.length) }, (_, n) => found[Math.floor((n * found.length) / Math.min(SHOWN, found.length))]);
   const z = [middleOf(found), ...some.map((i) => map.z.slice(i * D, (i + 1) * D))];
-  const x = await decode(z.flatMap((one) => [...one]));
+  const x = table
+    ? Float32Array.from([...(await decode(z[0])), ...rowsOf(columns.rows, some)])
+    : await decode(z.flatMap((one) => [...one]));
   if (chosen !== map.chosen) return;
   const entries = z.map((one, at) => ({
     at,
     stop: at === 0,
     caption: at ? "" : "mean",
-    label: at ? `Chosen point ${at} of ${some.length} shown, decoded: go there on the map` : "The mean of the chosen codes, decoded: go there on the map",
+    label: at ? `Chosen point ${at} of ${some.length} shown${table ? "" : ", decoded"}: go there on the map` : "The mean of the chosen codes, decoded: go there on the map",
     go: () => setHere(one, "chosen"),
   }));
   sheet($("lasso-shown"), x, entries);

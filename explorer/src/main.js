@@ -2,18 +2,22 @@
 
 import { about, codes } from "./bytes.js";
 import { onScheme } from "./colours.js";
+import { table } from "./columns.js";
+import { said } from "./densities.js";
 import { extremes } from "./extremes.js";
+import { fill, fixed, form } from "./form.js";
 import { here, middle, setHere } from "./here.js";
 import { blank } from "./image.js";
 import { keys } from "./keys.js";
 import { forget, lasso, lassos, refresh } from "./lasso.js";
 import { choices, colourBy, readColumns } from "./legend.js";
 import { draws, LatentMap } from "./map.js";
-import { D, decode, encode, ready, score, times } from "./model.js";
+import { conditional, D, decode, decodeAll, encode, ready, score, times } from "./model.js";
 import { overlay } from "./overlay.js";
 import { own, ownImages } from "./own.js";
 import { addPoint, path, paths } from "./path.js";
 import { normals, random } from "./random.js";
+import { decodedTable } from "./rows.js";
 import { sample, samples } from "./samples.js";
 import { sliders } from "./sliders.js";
 import { $, calm, count, make, number } from "./words.js";
@@ -22,7 +26,12 @@ const say = calm($("status"));
 
 async function start() {
   heading();
-  blank($("decoded"));
+  document.body.dataset.kind = table ? "table" : "image";
+  if (table) {
+    const show = decodedTable($("decoded-rows"));
+    here.display = async (z) => show(await decodeAll(z));
+  } else blank($("decoded"));
+  for (const element of document.querySelectorAll(`[data-of="${table ? "image" : "table"}"]`)) element.remove();
   const z = await codes();
   const columns = await readColumns();
   const map = new LatentMap(z, {
@@ -35,8 +44,8 @@ async function start() {
   });
   lassos(map, columns);
   axes(map);
-  colours(map, columns);
   map.filtered = refresh;
+  colours(map, columns);
   for (const [id, factor] of [["zoom-in", 1.5], ["zoom-out", 1 / 1.5]]) $(id).addEventListener("click", () => map.zoom(factor));
   $("zoom-all").addEventListener("click", () => map.reset());
   map.listen($("map"));
@@ -52,7 +61,7 @@ async function start() {
   sliders();
   paths(z);
   await extremes(z, D, columns);
-  ownImages();
+  if (!table) ownImages();
   $("others").addEventListener("change", () => point(map, map.pointer));
   reached("map");
   await ready();
@@ -61,8 +70,9 @@ async function start() {
   $("model-state").textContent = "";
   reached("ready");
   await samples();
+  if (table) await form();
   // for the console, and for the tests of this page
-  globalThis.explorer = { about, columns, decode, draws, encode, here, lasso, map, noise: (n) => normals(n, random(1)), path, point: (place) => point(map, place), sample, score, setHere, times };
+  globalThis.explorer = { about, columns, conditional, decode, decodeAll, draws, encode, fill, fixed, here, lasso, said: (d, rows, weights) => said(about.columns, d, rows, weights), map, noise: (n) => normals(n, random(1)), path, point: (place) => point(map, place), sample, score, setHere, times };
   reached("all");
 }
 
@@ -70,8 +80,9 @@ function heading() {
   $("title").textContent = about.title;
   const part = about.points < about.rows ? `${count(about.points)} of ${count(about.rows)} rows, drawn at random with seed ${about.seed}` : `all ${count(about.rows)} rows`;
   const [C, H, W] = about.shape;
+  const what = table ? `rows of ${C} column${C === 1 ? "" : "s"}` : `${C === 1 ? "grey" : "colour"} images of ${H} × ${W} pixels`;
   $("summary").textContent =
-    `The ${about.split} split of ${about.data}, ${part}: ${C === 1 ? "grey" : "colour"} images of ${H} × ${W} pixels, in ${about.latent} latent dimensions. ` +
+    `The ${about.split} split of ${about.data}, ${part}: ${what}, in ${about.latent} latent dimensions. ` +
     "Encoder and decoder run in this page; it asks no server for anything.";
   $("made").textContent = `Made by vaekit ${about.version}: vaekit explore. A percentage beside a principal component (PCA) is its share of the variance. Points are the means of q(z | x), placed to 1/65,536 of the range of each dimension.`;
   $("extremes-note").textContent = "";
@@ -122,7 +133,7 @@ function point(map, place) {
   setHere(map.lift(place, base), "map");
 }
 
-const FROM = { sliders: "set by the sliders", sample: "a sample", path: "on the path", example: "at an example", own: "at your image", chosen: "at chosen points", start: "at the mean of the data", map: "" };
+const FROM = { sliders: "set by the sliders", sample: "a sample", path: "on the path", example: "at an example", own: "at your image", row: "at your row", chosen: "at chosen points", start: "at the mean of the data", map: "" };
 
 function describe(map, columns, z, source) {
   const [u, v] = map.project(z);

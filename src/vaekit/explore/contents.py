@@ -20,6 +20,7 @@ from vaekit.errors import InputError
 from vaekit.evaluate import Latents, continuous, latents, log_likelihood, scorable
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.explore.pack import Block, evenly, gzipped
+from vaekit.explore.tables import columns_of, graphs, row_values
 from vaekit.models.core import LatentModel, from_p
 from vaekit.recipes.core import Recipe
 from vaekit.report import UNTRAINED
@@ -79,7 +80,8 @@ def collect(
     for name, value in (("points", points), ("samples", samples)):
         if value < 1:
             raise InputError(f"explore({name}={value}): at least 1 is needed")
-    data = _shown(recipe)
+    columns = columns_of(recipe)
+    data = _shown(recipe, bool(columns))
     try:
         require_onnx()
     except InputError as error:  # which offers torch's format, that no browser runs
@@ -87,7 +89,7 @@ def collect(
     model, rows = recipe.model, data.split(split)
     g = torch.Generator().manual_seed(seed)
     latent = _latent_size(model, rows)
-    kept = min(len(rows), points, max(1, CODES // latent))
+    kept = min(len(rows), points, max(1, CODES // max(latent, len(columns))))
     index = torch.randperm(len(rows), generator=g)[:kept]  # in random order, so that no class is drawn over all others
     shown = rows.take(index)
     found = latents(model, shown, seed=seed)
@@ -103,7 +105,7 @@ def collect(
         "shape": list(data.shape),
         **_codes(found),
         **_labels(data, shown, blocks),
-        **_values(model, shown),
+        **(row_values(columns, model, shown, blocks) if columns else _values(model, shown)),
     }
     std = _stds(model, shown)
     if std is not None:
@@ -115,14 +117,14 @@ def collect(
         nats = -estimate.log_px
         blocks["nats"] = Block.of(nats.numpy().astype("<f4"))
         about["samples"] = samples
-        about["extremes"] = _extremes(model, shown, nats, blocks)
+        about["extremes"] = _extremes(model, shown, nats, {} if columns else blocks)
     about["diagonal"] = _diagonal(model, shown)
     about["prior"] = _prior(model, blocks, seed)
-    about |= _parts(model, shown, blocks)
+    about |= graphs(model, columns, shown, blocks) if columns else _parts(model, shown, blocks)
     return Contents(about, blocks)
 
 
-def _shown(recipe: Recipe) -> DataSet:
+def _shown(recipe: Recipe, table: bool) -> DataSet:
     """The data, where the page can show them."""
     model = recipe.model
     if not recipe.objective.trains_q:
@@ -140,9 +142,12 @@ def _shown(recipe: Recipe) -> DataSet:
     if dtype_of(model) != torch.float32:
         raise InputError(f"explore: the model computes in {dtype_of(model)}, and the page in torch.float32: use vaekit report")
     data = recipe.data()
+    if table:
+        return data
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         raise InputError(
-            f"explore: the page shows images of 1 or 3 channels, and an example of {data.name} is {list(data.shape)}: use vaekit report"
+            f"explore: the page shows tables of a file and images of 1 or 3 channels, and an example of {data.name} is "
+            f"{list(data.shape)}: use vaekit report"
         )
     if data.train.mask is not None:
         raise InputError("explore: the images have missing pixels, which the page cannot take from a drawing: use vaekit report")
@@ -194,7 +199,11 @@ def _values(model: LatentModel, shown: Split) -> dict[str, Any]:
     low, high = float(levels[0]), float(levels[-1])
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    return {"range": [low, high if high > low else low + 1.0], "levels": levels.tolist() if len(levels) <= LEVELS else None}
+    return {
+        "kind": "image",
+        "range": [low, high if high > low else low + 1.0],
+        "levels": levels.tolist() if len(levels) <= LEVELS else None,
+    }
 
 
 def _stds(model: LatentModel, shown: Split) -> Tensor | None:
