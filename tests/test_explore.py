@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,7 @@ from vaekit.cli import main
 from vaekit.data.core import DataSet, Split
 from vaekit.errors import InputError
 from vaekit.evaluate import latents, log_likelihood
-from vaekit.explore import collect, explore, html
+from vaekit.explore import collect, explore, html, neighbours
 from vaekit.explore import contents as contents_module
 from vaekit.explore import page as page_module
 from vaekit.explore.pack import Block, evenly
@@ -104,6 +107,59 @@ def test_rows_beyond_the_bound_are_drawn_with_a_seed(no_networks: None) -> None:
     few, again, others = (collect(recipe(), points=10, samples=1, seed=seed) for seed in (0, 0, 1))
     assert few.about["points"] == 10 and few.about["rows"] == 40
     assert few.blocks["z"] == again.blocks["z"] != others.blocks["z"]
+
+
+class FakeUMAP:
+    """Stands for the package, which is large: places that follow from the codes, and a record of what was asked."""
+
+    asked: dict[str, Any]
+
+    def __init__(self, **options: Any) -> None:
+        type(self).asked = options
+
+    def fit_transform(self, z: Any) -> Any:
+        return z[:, :2] ** 3
+
+    def transform(self, z: Any) -> Any:
+        return z[:, :2] ** 3 + 100
+
+
+@pytest.fixture
+def fake_umap(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("umap")
+    module.__spec__ = ModuleSpec("umap", None)
+    module.UMAP = FakeUMAP  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "umap", module)
+
+
+def test_umap_places_the_codes_of_the_map(no_networks: None, fake_umap: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "FITTED", 30)
+    vae, rows = model(), data()
+    found = collect(Recipe(vae, lambda: rows), samples=1, seed=4, umap=True)
+    z = latents(vae, rows.train.take(torch.randperm(40, generator=torch.Generator().manual_seed(4)))).z.numpy()
+    places = z[:, :2] ** 3 + 100 * (np.arange(40) >= 30)[:, None]
+    assert np.allclose(unpacked(found.blocks["umap"]), places - places.mean(0), atol=1e-4)
+    assert FakeUMAP.asked["random_state"] == 4 and FakeUMAP.asked["n_neighbors"] == 15
+    with pytest.raises(InputError, match="5 rows or more, and there are 3"):
+        collect(recipe(), samples=1, points=3, umap=True)
+
+
+def test_umap_missing_names_the_extra(no_networks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'vaekit\[umap\]'"):
+        neighbours.require_umap()
+
+
+def test_umap_itself() -> None:
+    """Two far groups stay apart, the same at every run; codes that came later lie in their group."""
+    pytest.importorskip("umap")
+    z = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) + 40 * (torch.arange(60) % 2).unsqueeze(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "FITTED", 50)
+        places, again = (unpacked(neighbours.umap_of(z, seed=0)) for _ in range(2))
+    middle = [places[:50][n::2].mean(0) for n in (0, 1)]
+    nearer = [int(np.argmin([np.linalg.norm(place - one) for one in middle])) for place in places]
+    assert np.array_equal(places, again) and nearer == [n % 2 for n in range(60)]
 
 
 def test_codes_keep_their_places() -> None:
@@ -209,6 +265,7 @@ def test_the_command(no_networks: None, tmp_path: Path, capsys: pytest.CaptureFi
     for words, why in (
         (["--out", "page.pdf"], "a .html file"),
         (["--split", "tset"], "test"),
+        (["--map", "umpa"], 'did you mean "umap"'),
     ):
         assert main(["explore", str(run.path), *words]) == 2
         assert why in capsys.readouterr().err

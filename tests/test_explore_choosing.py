@@ -19,6 +19,7 @@ from vaekit.data.core import DataSet, Split
 from vaekit.errors import InputError
 from vaekit.explore import collect, html
 from vaekit.explore import contents as contents_module
+from vaekit.explore.pack import Block
 from vaekit.explore.page import assets
 from vaekit.recipes.core import Recipe
 
@@ -55,8 +56,15 @@ def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("choosing") / "page.html"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contents_module, "export", without_score)
-        path.write_text(html(collect(Recipe(model, lambda: data), samples=2), title="choosing"), encoding="utf-8")
+        patch.setattr(contents_module, "require_umap", lambda: None)
+        patch.setattr(contents_module, "umap_of", lambda z, *, seed: Block.of(bent(z.numpy()).astype("<f4")))
+        path.write_text(html(collect(Recipe(model, lambda: data), samples=2, umap=True), title="choosing"), encoding="utf-8")
     return path
+
+
+def bent(z: Any) -> Any:
+    """Stands for UMAP's places: no projection of the codes."""
+    return np.stack([z[:, 0] + z[:, 1] ** 2, z[:, 1] * z[:, 2]], 1)
 
 
 def without_score(*arguments: Any, parts: Sequence[Part], **others: Any) -> Exported:
@@ -100,6 +108,7 @@ def checked(page: Any) -> np.ndarray[Any, Any]:
 
 def test_the_lasso_by_mouse_and_the_legend(page_path: Path, chromium: Any) -> None:
     with opened(chromium, page_path) as found:
+        found.page.select_option("#axis-x", "0")
         page, box = found.page, found.page.locator("#map").bounding_box()
         assert page.locator("#lasso-shown").is_hidden() and page.locator("#lasso-clear").is_disabled()
         page.click("#lasso")
@@ -177,3 +186,36 @@ def test_a_path_along_the_posteriors_scale(page_path: Path, chromium: Any) -> No
         assert f"is {direct:.2f} long" in said and f"found {least:.2f}." in said and 0 < least < direct - 1e-4
         page.click("#path-clear")
         assert page.evaluate("explorer.path.curve.length") == 0 and found.faults == []
+
+
+def test_a_map_by_umap(page_path: Path, chromium: Any) -> None:
+    """Where the pointer is, the nearest example's own code is decoded; other latents lie between the places of the five nearest codes."""
+    with opened(chromium, page_path) as found:
+        page = found.page
+        assert page.input_value("#axis-x") == page.input_value("#axis-y") == "umap" and page.locator("#others").is_disabled()
+        z = np.array(page.evaluate("[...explorer.map.z]")).reshape(N, D)
+        uv = np.array(page.evaluate("[[...explorer.map.u], [...explorer.map.v]]")).T
+        assert np.allclose(uv, bent(z), atol=1e-2)
+        box = page.locator("#map").bounding_box()
+        page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.6 * box["height"])
+        place = np.array(page.evaluate("explorer.map.pointer"))
+        i = int(np.linalg.norm(uv - place, axis=1).argmin())
+        assert np.allclose(page.evaluate("[...explorer.here.z]"), z[i])
+        page.wait_for_selector("#status:has-text('the code of the nearest example')")
+        page.focus("#map")
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("explorer.map.pointer")[0] > place[0]
+        page.evaluate("(z) => explorer.setHere(z, 'example')", z[7].tolist())
+        assert np.allclose(page.evaluate("explorer.map.pointer"), uv[7])
+        new = (z[3] + z[9]) / 2 + 0.01
+        page.evaluate("(z) => explorer.setHere(z, 'sliders')", new.tolist())
+        far = ((z - new) ** 2).sum(1)
+        five = far.argsort()[:5]
+        expected = (uv[five] / far[five, None]).sum(0) / (1 / far[five]).sum()
+        assert np.allclose(page.evaluate("explorer.map.pointer"), expected, atol=1e-3)
+        page.select_option("#axis-y", "1")
+        assert page.input_value("#axis-x") == "0" and not page.locator("#others").is_disabled()
+        page.evaluate("explorer.point([0.1, 0.2])")
+        assert np.allclose(page.evaluate("explorer.map.project(explorer.here.z)"), [0.1, 0.2], atol=1e-4)
+        page.select_option("#axis-x", "umap")
+        assert page.input_value("#axis-y") == "umap" and found.faults == []

@@ -30,7 +30,7 @@ export function text(column, u) {
   if (classed(column)) return column.categories[Math.min(column.size - 1, Math.max(0, Math.round(u)))];
   const value = plain(column, u);
   if (column.date) {
-    const date = new Date(Math.round(value));
+    const date = new Date(column.unit < 1 ? Math.round(value) : column.unit * Math.round(value / column.unit));
     return Number.isNaN(date.getTime()) ? MISSING : date.toISOString().slice(0, CUT[column.date] ?? 23).replace("T", " ");
   }
   return Math.abs(value) >= 1e15 ? value.toExponential(3) : number(value, digits(column));

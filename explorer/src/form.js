@@ -58,7 +58,7 @@ async function look() {
   $("row-go").disabled = !many;
   let words = `${many} of ${columns.length} columns fixed; of the others the means and probabilities that the model gives them${many ? " given those" : ""}, by ${about.score.samples} importance samples, worth ${number(ess, 0)}.`;
   if (many) {
-    words += ` −log p of what is fixed is at most about ${number(-logP, 1)} nats. It is on the map as a diamond with the posterior at one and two standard deviations${about.diagonal ? "" : ", drawn without their correlations"}; ${own.describe(own.posterior.mean)}`;
+    words += ` −log p of what is fixed is at most about ${number(-logP, 1)} nats. It is on the map as a diamond${own.drawn(own.posterior.std)}; ${own.describe(own.posterior.mean)}`;
     if (ess < 20) words += " So few effective samples make these numbers rough: the columns fixed are a combination that the model finds strange.";
   }
   say(words);

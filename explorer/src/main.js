@@ -1,6 +1,6 @@
 // Starts the page: the map first, then the model, then what needs it.
 
-import { about, codes } from "./bytes.js";
+import { about, array, codes, has } from "./bytes.js";
 import { onScheme } from "./colours.js";
 import { table } from "./columns.js";
 import { said } from "./densities.js";
@@ -43,7 +43,7 @@ async function start() {
     },
   });
   lassos(map, columns);
-  axes(map);
+  await axes(map);
   map.filtered = refresh;
   colours(map, columns);
   for (const [id, factor] of [["zoom-in", 1.5], ["zoom-out", 1 / 1.5]]) $(id).addEventListener("click", () => map.zoom(factor));
@@ -51,12 +51,16 @@ async function start() {
   map.listen($("map"));
   keys($("map"), map, (place) => point(map, place));
   here.followers.push((now, source) => {
-    map.pointer = map.project(now);
+    map.pointer = source === "map" && map.embedding ? map.asked : map.project(now);
     if (source !== "map") map.reveal(map.pointer);
     map.mark();
     say(describe(map, columns, now, source));
   });
   path.changed = own.changed = () => map.mark();
+  own.drawn = (std) => {
+    if (!std || map.embedding) return "";
+    return ` with its posterior at one and two standard deviations${about.diagonal ? "" : ", drawn without their correlations"}`;
+  };
   own.describe = (mean) => near(map, columns, map.project(mean), "its");
   sliders();
   paths(z);
@@ -84,11 +88,11 @@ function heading() {
   $("summary").textContent =
     `The ${about.split} split of ${about.data}, ${part}: ${what}, in ${about.latent} latent dimensions. ` +
     "Encoder and decoder run in this page; it asks no server for anything.";
-  $("made").textContent = `Made by vaekit ${about.version}: vaekit explore. A percentage beside a principal component (PCA) is its share of the variance. Points are the means of q(z | x), placed to 1/65,536 of the range of each dimension.`;
+  $("made").textContent = `Made by vaekit ${about.version}: vaekit explore. A percentage beside a principal component (PCA) is its share of the variance. Points are the means of q(z | x), placed to 1/65,536 of the range of each dimension.${about.umap ? ` UMAP was fitted to ${count(about.umap)} of their codes, with the page's seed.` : ""}`;
   $("extremes-note").textContent = "";
 }
 
-function axes(map) {
+async function axes(map) {
   const unit = (d) => Float32Array.from({ length: D }, (_, k) => (k === d ? 1 : 0));
   const found = about.axes.slice(0, D).map((vector, n) => {
     const zero = vector.reduce((sum, a, d) => sum + a * about.mean[d], 0);
@@ -96,21 +100,25 @@ function axes(map) {
   });
   for (const d of about.order) found.push({ name: about.kl ? `z${d} (${number(about.kl[d])} nats)` : `z${d}`, vector: unit(d), zero: 0 });
   const flat = D === 2; // two dimensions are their own map
+  const near = has("umap") ? await array("umap") : null;
   const start = flat ? [found.length - 2, found.length - 1] : [0, Math.min(1, found.length - 1)];
   const selects = [$("axis-x"), $("axis-y")];
   selects.forEach((select, n) => {
     select.append(...found.map((axis, k) => make("option", axis.name, { value: k })));
-    select.value = start[n];
+    if (near) select.append(make("option", `UMAP ${n + 1}`, { value: "umap" }));
+    select.value = near ? "umap" : start[n];
     select.addEventListener("change", () => {
-      if (D > 1 && selects[0].value === selects[1].value) selects[1 - n].value = (Number(select.value) + 1) % found.length;
+      if (select.value === "umap") selects[1 - n].value = "umap";
+      else if (selects[1 - n].value === "umap") selects[1 - n].value = Number(select.value) === start[1 - n] ? start[n] : start[1 - n];
+      else if (D > 1 && selects[0].value === selects[1].value) selects[1 - n].value = (Number(select.value) + 1) % found.length;
       use();
     });
   });
   const use = () => {
-    const [a, b] = selects.map((select) => found[Number(select.value)]);
-    map.names = [a.name, b.name];
     forget();
-    map.setAxes(a, b);
+    $("others").disabled = selects[0].value === "umap";
+    if (selects[0].value === "umap") map.setPlaces(near);
+    else map.setAxes(...selects.map((select) => found[Number(select.value)]));
     map.pointer = map.project(here.z);
     map.mark();
   };
@@ -128,6 +136,11 @@ function colours(map, columns) {
 
 // The pointer of the map moved: z within the plane of its axes, all else as the nearest example has it, or at the mean
 function point(map, place) {
+  if (map.embedding) {
+    const i = map.nearest(place);
+    map.asked = place;
+    return setHere(i < 0 ? middle() : map.z.subarray(i * D, (i + 1) * D), "map");
+  }
   const i = $("others").value === "nearest" ? map.nearest(place) : -1;
   const base = i < 0 ? middle() : map.z.subarray(i * D, (i + 1) * D);
   setHere(map.lift(place, base), "map");
@@ -138,6 +151,7 @@ const FROM = { sliders: "set by the sliders", sample: "a sample", path: "on the 
 function describe(map, columns, z, source) {
   const [u, v] = map.project(z);
   const from = FROM[source] ? `${FROM[source]}, ` : "";
+  if (map.embedding && source === "map") return `Decoded is the code of the nearest example, for UMAP has no way back from a place. ${near(map, columns, map.pointer, "This")}`;
   return `Decoded ${from}at ${number(u)} across, ${number(v)} up. ${near(map, columns, [u, v], "The")}`;
 }
 

@@ -2,6 +2,7 @@
 
 import { about } from "./bytes.js";
 import { isDark } from "./colours.js";
+import { placed } from "./neighbours.js";
 import { $ } from "./words.js";
 
 const D = about.latent;
@@ -32,13 +33,30 @@ export class LatentMap {
 
   // Axes are vectors of latent space with the place of their zero: { vector, zero }
   setAxes(a, b) {
+    this.cache = new WeakMap();
+    this.embedding = null;
     this.a = a;
     this.b = b;
     for (let i = 0; i < N; i++) [this.u[i], this.v[i]] = this.project(this.z, i * D);
     this.reset();
   }
 
+  // Places that are no projection, [N, 2]
+  setPlaces(places) {
+    this.cache = new WeakMap();
+    this.embedding = places;
+    for (let i = 0; i < N; i++) [this.u[i], this.v[i]] = [places[2 * i], places[2 * i + 1]];
+    this.reset();
+  }
+
+  // The places of points [n, D], kept as long as the axes are
+  places(points) {
+    if (!this.cache.has(points)) this.cache.set(points, Array.from({ length: points.length / D }, (_, i) => this.project(points, i * D)));
+    return this.cache.get(points);
+  }
+
   project(z, offset = 0) {
+    if (this.embedding) return placed(this.z, this.embedding, z, offset);
     let [u, v] = [-this.a.zero, -this.b.zero];
     for (let d = 0; d < D; d++) {
       u += this.a.vector[d] * z[offset + d];
@@ -77,7 +95,7 @@ export class LatentMap {
     for (const { canvas } of [this.context, this.over]) [canvas.width, canvas.height] = [this.wide, this.high];
     this.image = this.context.createImageData(this.wide, this.high);
     this.memory = new Uint32Array(this.image.data.buffer);
-    if (this.a && (!this.shown || this.whole)) this.reset();
+    if ((this.a || this.embedding) && (!this.shown || this.whole)) this.reset();
     this.shown = box.width > 0;
     this.draw();
   }
@@ -137,7 +155,7 @@ export class LatentMap {
   mark() {
     this.asked ??= requestAnimationFrame(() => {
       this.asked = null;
-      if (!this.a) return;
+      if (!this.a && !this.embedding) return;
       if (this.points) this.drawPoints();
       this.points = false;
       this.over.clearRect(0, 0, this.wide, this.high);

@@ -21,8 +21,8 @@ export function overlay(context, map) {
   };
   const draw = (places) => twice(() => places.forEach((at, n) => (n ? context.lineTo(...at) : context.moveTo(...at))));
   if (lasso.outline.length) outline(context, map, ink, paper);
-  const places = path.points.map((z) => map.toScreen(map.project(z)));
-  if (path.curve.length) for (const leg of path.curve) draw(along(leg, map));
+  const places = path.points.map((z) => map.toScreen(map.places(z)[0]));
+  if (path.curve.length) for (const leg of path.curve) draw(map.places(leg).map((at) => map.toScreen(at)));
   else if (places.length > 1) draw(places);
   for (const [n, [x, y]] of places.entries()) {
     twice(() => context.arc(x, y, 6 * width, 0, 7));
@@ -34,8 +34,8 @@ export function overlay(context, map) {
     context.fillText(n + 1, x + 9 * width, y - 7 * width);
   }
   if (own.posterior) {
-    const [x, y] = map.toScreen(map.project(own.posterior.mean));
-    if (own.posterior.std) for (const s of [1, 2]) ellipse(map, own.posterior.std, s, (...of) => twice(() => context.ellipse(x, y, ...of, 0, 7), 1.5));
+    const [x, y] = map.toScreen(map.places(own.posterior.mean)[0]);
+    if (own.posterior.std && !map.embedding) for (const s of [1, 2]) ellipse(map, own.posterior.std, s, (...of) => twice(() => context.ellipse(x, y, ...of, 0, 7), 1.5));
     const r = 6 * width;
     twice(() => {
       for (const [dx, dy] of [[r, 0], [0, r], [-r, 0], [0, -r], [r, 0]]) context.lineTo(x + dx, y + dy);
@@ -49,11 +49,6 @@ export function overlay(context, map) {
       context.lineTo(x + 14 * dx * width, y + 14 * dy * width);
     }
   });
-}
-
-// The places of a curve's points [n, D]
-function along(leg, map) {
-  return Array.from({ length: leg.length / about.latent }, (_, i) => map.toScreen(map.project(leg, i * about.latent)));
 }
 
 // Dashed, and closed from the last corner to the first

@@ -19,6 +19,7 @@ from vaekit.dist import DiagGaussian
 from vaekit.errors import InputError
 from vaekit.evaluate import Latents, continuous, latents, log_likelihood, scorable
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.explore.neighbours import FITTED, require_umap, umap_of
 from vaekit.explore.pack import Block, evenly, gzipped
 from vaekit.explore.tables import columns_of, graphs, row_values
 from vaekit.models.core import LatentModel, from_p
@@ -62,6 +63,7 @@ def collect(
     points: int = POINTS,
     samples: int = 8,
     seed: int = 0,
+    umap: bool = False,
     watch: Callable[[int, int], None] | None = None,
 ) -> Contents:
     """Look at a model on the CPU and at a split of its data.
@@ -72,6 +74,7 @@ def collect(
         points: rows on the map, at most; drawn at random under ``seed`` where there are more.
         samples: importance samples of each row's log p(x).
         seed: of the rows and the samples.
+        umap: a map by UMAP too, where the codes' neighbours stay neighbours.
         watch: told (done, total) rows while they are scored.
 
     Raises:
@@ -86,6 +89,8 @@ def collect(
         require_onnx()
     except InputError as error:  # which offers torch's format, that no browser runs
         raise InputError("explore: the page runs the model as ONNX, and making that needs an extra: pip install 'vaekit[onnx]'") from error
+    if umap:
+        require_umap()
     model, rows = recipe.model, data.split(split)
     g = torch.Generator().manual_seed(seed)
     latent = _latent_size(model, rows)
@@ -96,12 +101,15 @@ def collect(
     if not bool(found.z.isfinite().all()):
         raise InputError("the model gives codes that are not finite, so there is nothing to map: look at vaekit report")
     blocks = {"z": evenly(found.z)}
+    if umap:
+        blocks["umap"] = umap_of(found.z, seed=seed)
     about: dict[str, Any] = {
         "data": data.name,
         "split": split,
         "rows": len(rows),
         "points": kept,
         "seed": seed,
+        "umap": min(kept, FITTED) if umap else 0,
         "shape": list(data.shape),
         **_codes(found),
         **_labels(data, shown, blocks),

@@ -134,5 +134,5 @@ def _column(column: Column, kind: str, u: Any) -> dict[str, Any]:
     }
     if isinstance(column, Date):
         unit = NANOSECONDS[column.resolution] / 1e6
-        stated |= {"loc": column.loc * unit, "scale": column.scale * unit, "date": column.resolution}
+        stated |= {"loc": column.loc * unit, "scale": column.scale * unit, "date": column.resolution, "unit": unit}
     return stated
