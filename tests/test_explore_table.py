@@ -45,7 +45,6 @@ def frame(n: int = 400) -> Any:
         "income": np.exp(10 + 0.4 * z + 0.2 * g.normal(size=n)),
         "city": np.array(["Oslo", SCRIPT, "Rome"])[g.integers(0, 3, n)],
         "smoker": np.where(g.random(n) < 1 / (1 + np.exp(-2 * z)), "yes", "no"),
-        "visits": g.poisson(np.exp(0.5 + 0.6 * z)),
         "grade": np.array(["low", "middle", "high"])[near],
         "share": 1 / (1 + np.exp(-z - 0.5 * g.normal(size=n))),
         "day": (pd.Timestamp("2020-01-01") + pd.to_timedelta(np.rint(200 + 80 * z), "D")).strftime("%Y-%m-%d"),
@@ -83,8 +82,8 @@ def test_the_rest_given_some_is_what_impute_says(table: tuple[Path, Path], chrom
     schema = recipe.known.schema  # type: ignore[union-attr]
     assert isinstance(schema, Schema)
     rows = frame().dropna().head(4)
-    for row, kept in enumerate(([0, 2], [1, 4, 5], [3, 7], [6])):
-        rows.iloc[row, [d for d in range(8) if d not in kept]] = None
+    for row, kept in enumerate(([0, 2], [1, 4], [3, 6], [5])):
+        rows.iloc[row, [d for d in range(7) if d not in kept]] = None
     rows.to_csv(tmp_path / "some.csv", index=False)
     impute(run, tmp_path / "some.csv", tmp_path / "filled.csv", seed=0, device="cpu")
     filled = pd.read_csv(tmp_path / "filled.csv")
@@ -110,8 +109,7 @@ def test_the_rest_given_some_is_what_impute_says(table: tuple[Path, Path], chrom
             else:
                 assert said["mean"] == pytest.approx(float(expected.mean[n, d]), abs=2e-3)
                 low, high = float(expected.lower[n, d]), float(expected.upper[n, d])
-                counts = names[d] == "visits"
-                near = 1.01 if counts else 0.12 * (high - low) + 1e-3  # of sampled ends
+                near = 0.12 * (high - low) + 1e-3  # of sampled ends
                 assert abs(said["low"] - low) <= near and abs(said["high"] - high) <= near, (names[d], said, low, high)
                 if names[d] == "day":
                     assert shown.startswith(str(value)[:10])
@@ -124,8 +122,8 @@ def test_probabilities_are_weighted_sums(table: tuple[Path, Path], chromium: Any
     _, recipe = commands.load(table[0], device="cpu")
     schema = recipe.known.schema  # type: ignore[union-attr]
     names = [column.name for column in schema.modelled]  # type: ignore[union-attr]
-    x = torch.zeros(1, 8)
-    mask = torch.zeros(1, 8, dtype=torch.bool)
+    x = torch.zeros(1, 7)
+    mask = torch.zeros(1, 7, dtype=torch.bool)
     x[0, 0], mask[0, 0] = 1.5, True
     batch = Batch(x, mask=mask)
     torch.manual_seed(3)
@@ -134,7 +132,7 @@ def test_probabilities_are_weighted_sums(table: tuple[Path, Path], chromium: Any
         w = t.log_w.softmax(0)
         parts = {d: (part, n) for part, group in zip(t.px.parts, t.px.columns, strict=True) for n, d in enumerate(group.tolist())}
     with opened(chromium, table[1]) as found:
-        answer = found.page.evaluate(ANSWER, [1.5] + [None] * 7)
+        answer = found.page.evaluate(ANSWER, [1.5] + [None] * 6)
     for name in ("city", "grade", "smoker"):
         d = names.index(name)
         part, n = parts[d]
@@ -156,18 +154,18 @@ def test_decoded_rows_and_colours(table: tuple[Path, Path], chromium: Any) -> No
     with opened(chromium, table[1]) as found:
         page = found.page
         decoded = page.evaluate("async (z) => Array.from(await explorer.decode(z))", z.flatten().tolist())
-        assert torch.allclose(torch.tensor(decoded).view(20, 8), expected, atol=1e-4)
+        assert torch.allclose(torch.tensor(decoded).view(20, 7), expected, atol=1e-4)
         page.evaluate("(z) => explorer.setHere(z, 'example')", z[0].tolist())
         page.wait_for_timeout(300)
         lines = [line.split("\t") for line in page.inner_text("#decoded-rows tbody").splitlines()]
         written = schema.decode(expected[:1])  # type: ignore[union-attr]
         assert lines[0][0] == SHOWN and [line[1] for line in lines[2:4]] == [written["city"][0], written["smoker"][0]]
-        assert lines[7][1] == str(written["day"][0])[:10] and float(lines[1][1]) == pytest.approx(float(written["income"][0]), abs=1)
-        for value, mark in (("x0", ".scale"), ("x2", "fieldset"), ("x4", ".scale"), ("x5", "fieldset"), ("x7", ".scale")):
+        assert lines[6][1] == str(written["day"][0])[:10] and float(lines[1][1]) == pytest.approx(float(written["income"][0]), abs=1)
+        for value, mark in (("x0", ".scale"), ("x2", "fieldset"), ("x4", "fieldset"), ("x6", ".scale")):
             page.select_option("#colour", value)
             page.wait_for_selector(f"#legend {mark}")
         page.select_option("#colour", "x2")
-        rows = np.array(page.evaluate("[...explorer.columns.rows].map((one) => isNaN(one) ? -1 : one)")).reshape(-1, 8)
+        rows = np.array(page.evaluate("[...explorer.columns.rows].map((one) => isNaN(one) ? -1 : one)")).reshape(-1, 7)
         names = page.locator("#legend bdi").all_text_contents()
         assert names == [*schema.modelled[2].categories, "missing"]  # type: ignore[union-attr]
         page.locator("#legend input").nth(3).uncheck()
@@ -184,26 +182,26 @@ def test_the_form_by_keyboard(table: tuple[Path, Path], chromium: Any) -> None:
         page.focus("#row-example")
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")  # all unknown
-        page.wait_for_selector("#row-status:has-text('0 of 8 columns fixed')")
+        page.wait_for_selector("#row-status:has-text('0 of 7 columns fixed')")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "column-0"  # "go there" has nowhere to go yet
         page.keyboard.type("60")
-        page.wait_for_selector("#row-status:has-text('1 of 8 columns fixed')")
+        page.wait_for_selector("#row-status:has-text('1 of 7 columns fixed')")
         older = page.text_content("#fields .field:nth-child(2) .result")
         page.keyboard.press("Tab")
         page.keyboard.press("Home")  # the slider's least
         page.wait_for_timeout(300)
         assert float(page.input_value("#column-0").replace("−", "-")) < 45
         assert page.text_content("#fields .field:nth-child(2) .result") != older
-        page.fill("#column-4", "2.5")
-        page.wait_for_selector("#fields .field:nth-child(5):has-text('no value of this column')")
-        assert page.get_attribute("#column-4", "aria-invalid") == "true"
-        page.fill("#column-7", "2020-05-05")
+        page.fill("#column-5", "2.5")
+        page.wait_for_selector("#fields .field:nth-child(6):has-text('no value of this column')")
+        assert page.get_attribute("#column-5", "aria-invalid") == "true"
+        page.fill("#column-6", "2020-05-05")
         page.select_option("#column-2", label=SCRIPT)
-        page.wait_for_selector("#row-status:has-text('3 of 8 columns fixed')")
-        assert page.evaluate("explorer.fixed.last.u.map((one) => one !== null)") == [n in (0, 2, 7) for n in range(8)]
+        page.wait_for_selector("#row-status:has-text('3 of 7 columns fixed')")
+        assert page.evaluate("explorer.fixed.last.u.map((one) => one !== null)") == [n in (0, 2, 6) for n in range(7)]
         page.get_by_role("button", name=f"{SHOWN}: unknown").click()
-        page.wait_for_selector("#row-status:has-text('2 of 8 columns fixed')")
+        page.wait_for_selector("#row-status:has-text('2 of 7 columns fixed')")
         page.click("#row-go")
         page.wait_for_selector("#status:has-text('at your row')")
         assert found.faults == []
