@@ -203,8 +203,12 @@ def test_a_map_by_umap(page_path: Path, chromium: Any) -> None:
         assert np.allclose(page.evaluate("[...explorer.here.z]"), z[i])
         page.wait_for_selector("#status:has-text('the code of the nearest example')")
         page.focus("#map")
-        page.keyboard.press("ArrowRight")
-        assert page.evaluate("explorer.map.pointer")[0] > place[0]
+        drawn = [page.evaluate("document.getElementById('overlay').toDataURL()")]
+        for key in ("ArrowRight", "Enter", "ArrowRight"):
+            page.keyboard.press(key)
+            page.wait_for_timeout(150)
+            drawn.append(page.evaluate("document.getElementById('overlay').toDataURL()"))
+        assert len(set(drawn)) == 4 and page.evaluate("explorer.map.pointer")[0] > place[0]
         page.evaluate("(z) => explorer.setHere(z, 'example')", z[7].tolist())
         assert np.allclose(page.evaluate("explorer.map.pointer"), uv[7])
         new = (z[3] + z[9]) / 2 + 0.01

@@ -51,7 +51,7 @@ async function start() {
   map.listen($("map"));
   keys($("map"), map, (place) => point(map, place));
   here.followers.push((now, source) => {
-    map.pointer = source === "map" && map.embedding ? map.asked : map.project(now);
+    map.pointer = source === "map" && map.embedding ? map.pointed : map.project(now);
     if (source !== "map") map.reveal(map.pointer);
     map.mark();
     say(describe(map, columns, now, source));
@@ -138,7 +138,7 @@ function colours(map, columns) {
 function point(map, place) {
   if (map.embedding) {
     const i = map.nearest(place);
-    map.asked = place;
+    map.pointed = place;
     return setHere(i < 0 ? middle() : map.z.subarray(i * D, (i + 1) * D), "map");
   }
   const i = $("others").value === "nearest" ? map.nearest(place) : -1;

@@ -25,6 +25,7 @@ export class LatentMap {
     this.centre = [0, 0];
     this.scale = 1;
     this.pointer = [0, 0];
+    this.pointed = null; // where the pointer is on a map whose places are no projection
     this.tool = null; // takes drags and clicks while it is there: the lasso
     this.chosen = null; // of each point whether it is, once some are
     new ResizeObserver(() => this.resize()).observe(this.stage);

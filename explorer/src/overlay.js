@@ -65,7 +65,7 @@ function outline(context, map, ink, paper) {
   }
   context.setLineDash([]);
   context.fillStyle = ink;
-  if (!lasso.drawing) for (const [x, y] of places.length < 30 ? places : []) context.fillRect(x - 3 * map.ratio, y - 3 * map.ratio, 6 * map.ratio, 6 * map.ratio);
+  if (!lasso.drawing) for (const [x, y] of places.length < 13 ? places : []) context.fillRect(x - 3 * map.ratio, y - 3 * map.ratio, 6 * map.ratio, 6 * map.ratio);
 }
 
 // Half axes and angle of the projected covariance diag(std^2), at s standard deviations, in screen pixels
