@@ -4,7 +4,7 @@
 import { about } from "./bytes.js";
 import { classed, columns, forInput, text, typed } from "./columns.js";
 import { setHere } from "./here.js";
-import { conditional, D, encode } from "./model.js";
+import { conditional, encode } from "./model.js";
 import { own } from "./own.js";
 import { inWords } from "./rows.js";
 import { $, calm, count, make, number } from "./words.js";
@@ -137,6 +137,6 @@ export function form() {
   $("row-go").addEventListener("click", () => own.posterior && setHere(own.posterior.mean, "row"));
   $("row-note").textContent =
     `Fix some columns, and the page says what the model expects of the others: of numbers the mean and the interval that holds them with 90% probability, of classes the probabilities. ` +
-    `Of a column that is modelled by its logarithm the mean is that of the logarithm, ${count(about.score.samples)} samples z ~ q(z | x) of ${D} dimensions stand behind each answer, weighted as vaekit impute does.`;
+    `Of a column that is modelled by its logarithm the mean is that of the logarithm. ${count(about.score.samples)} samples z ~ q(z | x) stand behind each answer, weighted as vaekit impute does.`;
   return changed();
 }

@@ -31,6 +31,7 @@ async function start() {
     const show = decodedTable($("decoded-rows"));
     here.display = async (z) => show(await decodeAll(z));
   } else blank($("decoded"));
+  if (table) $("map").closest("section").after($("row-title").closest("section"));
   for (const element of document.querySelectorAll(`[data-of="${table ? "image" : "table"}"]`)) element.remove();
   const z = await codes();
   const columns = await readColumns();

@@ -22,8 +22,7 @@ export function overlay(context, map) {
   const draw = (places) => twice(() => places.forEach((at, n) => (n ? context.lineTo(...at) : context.moveTo(...at))));
   if (lasso.outline.length) outline(context, map, ink, paper);
   const places = path.points.map((z) => map.toScreen(map.places(z)[0]));
-  if (path.curve.length) for (const leg of path.curve) draw(map.places(leg).map((at) => map.toScreen(at)));
-  else if (places.length > 1) draw(places);
+  for (const leg of path.curve) draw(map.places(leg).map((at) => map.toScreen(at)));
   for (const [n, [x, y]] of places.entries()) {
     twice(() => context.arc(x, y, 6 * width, 0, 7));
     context.fillStyle = ink;

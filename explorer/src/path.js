@@ -47,7 +47,7 @@ async function film() {
     } else legs.push(straight(points[n - 1], points[n]));
     if (points !== path.points || along !== ($("path-kind").value === "scale")) return;
   }
-  path.curve = along ? legs : [];
+  path.curve = legs;
   path.changed();
   for (const name of ["path-undo", "path-clear"]) $(name).disabled = !points.length;
   if (!points.length) $("film").replaceChildren();
