@@ -209,6 +209,7 @@ def test_the_command(no_networks: None, tmp_path: Path, capsys: pytest.CaptureFi
     for words, why in (
         (["--out", "page.pdf"], "a .html file"),
         (["--split", "tset"], "test"),
+        (["--map", "umpa"], 'did you mean "umap"'),
     ):
         assert main(["explore", str(run.path), *words]) == 2
         assert why in capsys.readouterr().err

@@ -5,7 +5,11 @@ import { show } from "./image.js";
 import { D, decode } from "./model.js";
 import { $ } from "./words.js";
 
-export const here = { z: Float32Array.from(about.mean), followers: [] };
+export const here = {
+  z: Float32Array.from(about.mean),
+  followers: [],
+  display: async (z) => show($("decoded"), await decode(z)),
+};
 let wanted = null;
 let busy = false;
 
@@ -23,7 +27,7 @@ async function follow() {
     const z = wanted;
     wanted = null;
     try {
-      show($("decoded"), await decode(z));
+      await here.display(z);
       here.decoded = z;
       here.count = (here.count ?? 0) + 1;
     } catch (error) {

@@ -2,7 +2,7 @@
 
 import { about } from "./bytes.js";
 
-const [C, H, W] = about.shape;
+const [C, H, W] = about.shape; // of images; nothing here is used of a table
 const [LOW, HIGH] = about.range;
 
 export function show(canvas, x, offset = 0) {

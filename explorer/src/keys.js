@@ -1,7 +1,8 @@
 // The map by keyboard.
 
-import { addPoint, clearPath } from "./path.js";
 import { here } from "./here.js";
+import { clear, lasso, toggle, tool } from "./lasso.js";
+import { addPoint, clearPath } from "./path.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
@@ -18,8 +19,9 @@ export function keys(element, map, point) {
     } else if (event.key === "+" || event.key === "=") map.zoom(1.25, map.toScreen(map.pointer));
     else if (event.key === "-") map.zoom(0.8, map.toScreen(map.pointer));
     else if (event.key === "0") map.reset();
-    else if (event.key === "Enter") addPoint(here.z);
-    else if (event.key === "Escape") clearPath();
+    else if (event.key === "l" || event.key === "L") toggle();
+    else if (event.key === "Enter") lasso.on ? tool.corner(map.pointer) : addPoint(here.z);
+    else if (event.key === "Escape") lasso.on ? clear() : clearPath();
     else return;
     event.preventDefault();
   });

@@ -1,6 +1,8 @@
 // The map: 60,000 points written straight into an image's memory, which is quicker than a software GL and needs no graphics card.
 
 import { about } from "./bytes.js";
+import { isDark } from "./colours.js";
+import { placed } from "./neighbours.js";
 import { $ } from "./words.js";
 
 const D = about.latent;
@@ -23,19 +25,39 @@ export class LatentMap {
     this.centre = [0, 0];
     this.scale = 1;
     this.pointer = [0, 0];
+    this.pointed = null; // where the pointer is on a map whose places are no projection
+    this.tool = null; // takes drags and clicks while it is there: the lasso
+    this.chosen = null; // of each point whether it is, once some are
     new ResizeObserver(() => this.resize()).observe(this.stage);
     this.resize();
   }
 
   // Axes are vectors of latent space with the place of their zero: { vector, zero }
   setAxes(a, b) {
+    this.cache = new WeakMap();
+    this.embedding = null;
     this.a = a;
     this.b = b;
     for (let i = 0; i < N; i++) [this.u[i], this.v[i]] = this.project(this.z, i * D);
     this.reset();
   }
 
+  // Places that are no projection, [N, 2]
+  setPlaces(places) {
+    this.cache = new WeakMap();
+    this.embedding = places;
+    for (let i = 0; i < N; i++) [this.u[i], this.v[i]] = [places[2 * i], places[2 * i + 1]];
+    this.reset();
+  }
+
+  // The places of points [n, D], kept as long as the axes are
+  places(points) {
+    if (!this.cache.has(points)) this.cache.set(points, Array.from({ length: points.length / D }, (_, i) => this.project(points, i * D)));
+    return this.cache.get(points);
+  }
+
   project(z, offset = 0) {
+    if (this.embedding) return placed(this.z, this.embedding, z, offset);
     let [u, v] = [-this.a.zero, -this.b.zero];
     for (let d = 0; d < D; d++) {
       u += this.a.vector[d] * z[offset + d];
@@ -74,7 +96,7 @@ export class LatentMap {
     for (const { canvas } of [this.context, this.over]) [canvas.width, canvas.height] = [this.wide, this.high];
     this.image = this.context.createImageData(this.wide, this.high);
     this.memory = new Uint32Array(this.image.data.buffer);
-    if (this.a && (!this.shown || this.whole)) this.reset();
+    if ((this.a || this.embedding) && (!this.shown || this.whole)) this.reset();
     this.shown = box.width > 0;
     this.draw();
   }
@@ -134,7 +156,7 @@ export class LatentMap {
   mark() {
     this.asked ??= requestAnimationFrame(() => {
       this.asked = null;
-      if (!this.a) return;
+      if (!this.a && !this.embedding) return;
       if (this.points) this.drawPoints();
       this.points = false;
       this.over.clearRect(0, 0, this.wide, this.high);
@@ -144,7 +166,8 @@ export class LatentMap {
 
   drawPoints() {
     const start = performance.now();
-    const { memory, wide, high, scale, u, v, colour, visible } = this;
+    const { memory, wide, high, scale, u, v, colour, visible, chosen } = this;
+    const other = isDark() ? 0xff4d443d : 0xffd6cfc9; // of points that are not among the chosen
     memory.fill(0);
     const base = N > 20000 ? 0.9 : N > 4000 ? 1.5 : 2.4;
     const r = Math.min(5, base * Math.min(3, Math.sqrt(Math.max(1, scale / this.fit)))) * this.ratio;
@@ -159,7 +182,8 @@ export class LatentMap {
       const y = Math.round(top - v[i] * scale);
       if (x < reach || y < reach || x >= wide - reach || y >= high - reach) continue;
       const at = y * wide + x;
-      for (let k = 0; k < disc.length; k++) memory[at + disc[k]] = colour[i];
+      const ink = chosen && !chosen[i] ? other : colour[i];
+      for (let k = 0; k < disc.length; k++) memory[at + disc[k]] = ink;
     }
     this.context.putImageData(this.image, 0, 0);
     draws.push(performance.now() - start);
@@ -177,11 +201,24 @@ export class LatentMap {
       element.setPointerCapture(event.pointerId);
       down.set(event.pointerId, place(event));
       moved = 0;
-      if (event.pointerType !== "mouse" && down.size === 1) this.onPoint(this.toMap(place(event)));
+      if (this.tool) {
+        if (down.size === 1) this.tool.start();
+        else this.tool.cancel(); // two fingers zoom
+      } else if (event.pointerType !== "mouse" && down.size === 1) this.onPoint(this.toMap(place(event)));
     });
     element.addEventListener("pointermove", (event) => {
       const [x, y] = place(event);
       const before = down.get(event.pointerId);
+      if (before && this.tool && down.size === 1) {
+        const first = moved === 0;
+        moved += Math.hypot(x - before[0], y - before[1]);
+        if (moved < 6 * this.ratio) moved = 0; // a click's own tremble is no outline
+        else {
+          this.tool.move(this.toMap([x, y]), first);
+          down.set(event.pointerId, [x, y]);
+        }
+        return;
+      }
       if (!before || (event.pointerType !== "mouse" && down.size === 1)) {
         if (before) moved += Math.hypot(x - before[0], y - before[1]);
         if (before) down.set(event.pointerId, [x, y]);
@@ -197,10 +234,16 @@ export class LatentMap {
       down.set(event.pointerId, [x, y]);
     });
     element.addEventListener("pointerup", (event) => {
-      if (down.size === 1 && moved < 6 * this.ratio) this.onPick(this.toMap(place(event)));
+      if (this.tool && down.size === 1) {
+        if (moved) this.tool.end();
+        else this.tool.corner(this.toMap(place(event)));
+      } else if (down.size === 1 && moved < 6 * this.ratio) this.onPick(this.toMap(place(event)));
       down.delete(event.pointerId);
     });
-    element.addEventListener("pointercancel", (event) => down.delete(event.pointerId));
+    element.addEventListener("pointercancel", (event) => {
+      down.delete(event.pointerId);
+      this.tool?.cancel();
+    });
     element.addEventListener("wheel", (event) => {
       if (document.activeElement !== element && !event.ctrlKey) return; // the page's own scrolling is not taken away
       event.preventDefault();

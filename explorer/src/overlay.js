@@ -2,6 +2,7 @@
 
 import { about } from "./bytes.js";
 import { isDark } from "./colours.js";
+import { lasso } from "./lasso.js";
 import { own } from "./own.js";
 import { path } from "./path.js";
 
@@ -18,8 +19,10 @@ export function overlay(context, map) {
       context.stroke();
     }
   };
-  const places = path.points.map((z) => map.toScreen(map.project(z)));
-  if (places.length > 1) twice(() => places.forEach((at, n) => (n ? context.lineTo(...at) : context.moveTo(...at))));
+  const draw = (places) => twice(() => places.forEach((at, n) => (n ? context.lineTo(...at) : context.moveTo(...at))));
+  if (lasso.outline.length) outline(context, map, ink, paper);
+  const places = path.points.map((z) => map.toScreen(map.places(z)[0]));
+  for (const leg of path.curve) draw(map.places(leg).map((at) => map.toScreen(at)));
   for (const [n, [x, y]] of places.entries()) {
     twice(() => context.arc(x, y, 6 * width, 0, 7));
     context.fillStyle = ink;
@@ -30,8 +33,8 @@ export function overlay(context, map) {
     context.fillText(n + 1, x + 9 * width, y - 7 * width);
   }
   if (own.posterior) {
-    const [x, y] = map.toScreen(map.project(own.posterior.mean));
-    if (own.posterior.std) for (const s of [1, 2]) ellipse(map, own.posterior.std, s, (...of) => twice(() => context.ellipse(x, y, ...of, 0, 7), 1.5));
+    const [x, y] = map.toScreen(map.places(own.posterior.mean)[0]);
+    if (own.posterior.std && !map.embedding) for (const s of [1, 2]) ellipse(map, own.posterior.std, s, (...of) => twice(() => context.ellipse(x, y, ...of, 0, 7), 1.5));
     const r = 6 * width;
     twice(() => {
       for (const [dx, dy] of [[r, 0], [0, r], [-r, 0], [0, -r], [r, 0]]) context.lineTo(x + dx, y + dy);
@@ -45,6 +48,23 @@ export function overlay(context, map) {
       context.lineTo(x + 14 * dx * width, y + 14 * dy * width);
     }
   });
+}
+
+// Dashed, and closed from the last corner to the first
+function outline(context, map, ink, paper) {
+  const places = lasso.outline.map((at) => map.toScreen(at));
+  context.beginPath();
+  places.forEach((at, n) => (n ? context.lineTo(...at) : context.moveTo(...at)));
+  if (!lasso.drawing && places.length > 2) context.closePath();
+  for (const [style, line, dash] of [[paper, 4, []], [ink, 2, [5 * map.ratio, 4 * map.ratio]]]) {
+    context.setLineDash(dash);
+    context.strokeStyle = style;
+    context.lineWidth = line * map.ratio;
+    context.stroke();
+  }
+  context.setLineDash([]);
+  context.fillStyle = ink;
+  if (!lasso.drawing) for (const [x, y] of places.length < 13 ? places : []) context.fillRect(x - 3 * map.ratio, y - 3 * map.ratio, 6 * map.ratio, 6 * map.ratio);
 }
 
 // Half axes and angle of the projected covariance diag(std^2), at s standard deviations, in screen pixels

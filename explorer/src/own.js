@@ -7,7 +7,7 @@ import { D, decode, encode, score, scores } from "./model.js";
 import { $, calm, number } from "./words.js";
 
 const [, H, W] = about.shape;
-export const own = { posterior: null, changed: () => {}, examples: null, describe: () => "" };
+export const own = { posterior: null, changed: () => {}, examples: null, describe: () => "", drawn: () => "" };
 let name = "";
 let wanted = false;
 let busy = false;
@@ -41,7 +41,7 @@ async function look(x) {
     own.changed();
     const { mean, std } = own.posterior;
     const far = Math.sqrt(mean.reduce((sum, m, d) => sum + ((m - about.mean[d]) / (about.spread[d] || 1)) ** 2, 0) / D);
-    let words = `${name || "Your drawing"}: on the map as a diamond${std ? ` with its posterior at one and two standard deviations${about.diagonal ? "" : ", drawn without their correlations"}` : ""}; ${own.describe(mean)}`;
+    let words = `${name || "Your drawing"}: on the map as a diamond${own.drawn(std)}; ${own.describe(mean)}`;
     words += ` Its code lies ${number(far)} standard deviations of the data from their mean, a typical one 1.00.`;
     if (scores()) words += ` −log p(x) is at most about ${number(-(await score(x)), 1)} nats, by ${about.score.samples} importance samples.`;
     else words += " This model's likelihood has no graph, so the image is not scored.";

@@ -2,9 +2,9 @@
 
 import { about, array } from "./bytes.js";
 import { setHere } from "./here.js";
-import { D, decode, PIXELS } from "./model.js";
+import { D, decode } from "./model.js";
 import { normals, random } from "./random.js";
-import { tile } from "./tiles.js";
+import { sheet } from "./sheet.js";
 import { $, number } from "./words.js";
 
 const COUNT = 24;
@@ -26,10 +26,9 @@ export async function sample() {
   $("temperature-value").textContent = number(temperature);
   const z = await latents(temperature);
   const x = await decode(z);
-  const sheet = $("samples");
-  const tiles = Array.from({ length: COUNT }, (_, i) =>
-    tile(x, i * PIXELS, `Sample ${i + 1}: go there on the map`, () => setHere(z.slice(i * D, (i + 1) * D), "sample")));
-  sheet.replaceChildren(...tiles);
+  const entries = Array.from({ length: COUNT }, (_, at) => (
+    { at, label: `Sample ${at + 1}: go there on the map`, go: () => setHere(z.slice(at * D, (at + 1) * D), "sample") }));
+  sheet($("samples"), x, entries);
   $("sample-note").textContent = about.prior
     ? `${COUNT} decoded draws from the prior, seed ${seed}; the temperature scales the noise, 1 is the model's own.`
     : `${COUNT} decoded draws from the prior, made with the page: this prior has no temperature here.`;

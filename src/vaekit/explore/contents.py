@@ -19,7 +19,9 @@ from vaekit.dist import DiagGaussian
 from vaekit.errors import InputError
 from vaekit.evaluate import Latents, continuous, latents, log_likelihood, scorable
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
+from vaekit.explore.neighbours import FITTED, require_umap, umap_of
 from vaekit.explore.pack import Block, evenly, gzipped
+from vaekit.explore.tables import columns_of, graphs, row_values
 from vaekit.models.core import LatentModel, from_p
 from vaekit.recipes.core import Recipe
 from vaekit.report import UNTRAINED
@@ -34,6 +36,8 @@ AXES = 8
 """Principal components that can be looked at."""
 CLASSES = 256
 """Labels that can be told apart, at most."""
+SCALES = (2000, 24_000)
+"""Rows whose posterior standard deviations are put into the page, and numbers in them, at most: paths are looked for among these."""
 EXTREMES = 12
 """Of the most likely examples, and of the least."""
 LEVELS = 256
@@ -59,6 +63,7 @@ def collect(
     points: int = POINTS,
     samples: int = 8,
     seed: int = 0,
+    umap: bool = False,
     watch: Callable[[int, int], None] | None = None,
 ) -> Contents:
     """Look at a model on the CPU and at a split of its data.
@@ -69,6 +74,7 @@ def collect(
         points: rows on the map, at most; drawn at random under ``seed`` where there are more.
         samples: importance samples of each row's log p(x).
         seed: of the rows and the samples.
+        umap: a map by UMAP too, where the codes' neighbours stay neighbours.
         watch: told (done, total) rows while they are scored.
 
     Raises:
@@ -77,48 +83,56 @@ def collect(
     for name, value in (("points", points), ("samples", samples)):
         if value < 1:
             raise InputError(f"explore({name}={value}): at least 1 is needed")
-    data = _shown(recipe)
+    columns = columns_of(recipe)
+    data = _shown(recipe, bool(columns))
     try:
         require_onnx()
     except InputError as error:  # which offers torch's format, that no browser runs
         raise InputError("explore: the page runs the model as ONNX, and making that needs an extra: pip install 'vaekit[onnx]'") from error
+    if umap:
+        require_umap()
     model, rows = recipe.model, data.split(split)
     g = torch.Generator().manual_seed(seed)
     latent = _latent_size(model, rows)
-    kept = min(len(rows), points, max(1, CODES // latent))
+    kept = min(len(rows), points, max(1, CODES // max(latent, len(columns))))
     index = torch.randperm(len(rows), generator=g)[:kept]  # in random order, so that no class is drawn over all others
     shown = rows.take(index)
     found = latents(model, shown, seed=seed)
     if not bool(found.z.isfinite().all()):
         raise InputError("the model gives codes that are not finite, so there is nothing to map: look at vaekit report")
     blocks = {"z": evenly(found.z)}
+    if umap:
+        blocks["umap"] = umap_of(found.z, seed=seed)
     about: dict[str, Any] = {
         "data": data.name,
         "split": split,
         "rows": len(rows),
         "points": kept,
         "seed": seed,
+        "umap": min(kept, FITTED) if umap else 0,
         "shape": list(data.shape),
         **_codes(found),
         **_labels(data, shown, blocks),
-        **_values(model, shown),
+        **(row_values(columns, model, shown, blocks) if columns else _values(model, shown)),
     }
-    width = _widths(model, shown, found)
-    if width is not None:
-        blocks["width"] = Block.of(width.numpy().astype("<f4"))
+    std = _stds(model, shown)
+    if std is not None:
+        active = found.active if bool(found.active.any()) else torch.ones_like(found.active)
+        blocks["width"] = Block.of(std[:, active].log().mean(1).exp().numpy().astype("<f4"))
+        blocks["std"] = Block.of(std[: min(SCALES[0], max(1, SCALES[1] // latent))].numpy().astype("<f4"))
     if scorable(model, shown):
         estimate = log_likelihood(model, shown, samples=samples, seed=seed, watch=watch)
         nats = -estimate.log_px
         blocks["nats"] = Block.of(nats.numpy().astype("<f4"))
         about["samples"] = samples
-        about["extremes"] = _extremes(model, shown, nats, blocks)
+        about["extremes"] = _extremes(model, shown, nats, {} if columns else blocks)
     about["diagonal"] = _diagonal(model, shown)
     about["prior"] = _prior(model, blocks, seed)
-    about |= _parts(model, shown, blocks)
+    about |= graphs(model, columns, shown, blocks) if columns else _parts(model, shown, blocks)
     return Contents(about, blocks)
 
 
-def _shown(recipe: Recipe) -> DataSet:
+def _shown(recipe: Recipe, table: bool) -> DataSet:
     """The data, where the page can show them."""
     model = recipe.model
     if not recipe.objective.trains_q:
@@ -136,9 +150,12 @@ def _shown(recipe: Recipe) -> DataSet:
     if dtype_of(model) != torch.float32:
         raise InputError(f"explore: the model computes in {dtype_of(model)}, and the page in torch.float32: use vaekit report")
     data = recipe.data()
+    if table:
+        return data
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         raise InputError(
-            f"explore: the page shows images of 1 or 3 channels, and an example of {data.name} is {list(data.shape)}: use vaekit report"
+            f"explore: the page shows tables of a file and images of 1 or 3 channels, and an example of {data.name} is "
+            f"{list(data.shape)}: use vaekit report"
         )
     if data.train.mask is not None:
         raise InputError("explore: the images have missing pixels, which the page cannot take from a drawing: use vaekit report")
@@ -190,21 +207,24 @@ def _values(model: LatentModel, shown: Split) -> dict[str, Any]:
     low, high = float(levels[0]), float(levels[-1])
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    return {"range": [low, high if high > low else low + 1.0], "levels": levels.tolist() if len(levels) <= LEVELS else None}
+    return {
+        "kind": "image",
+        "range": [low, high if high > low else low + 1.0],
+        "levels": levels.tolist() if len(levels) <= LEVELS else None,
+    }
 
 
-def _widths(model: LatentModel, shown: Split, found: Latents) -> Tensor | None:
-    """The geometric mean over the active dimensions of the standard deviation of q(z | x), ``[N]``; None where q is no Gaussian."""
-    active = found.active if bool(found.active.any()) else torch.ones_like(found.active)
-    widths = []
+def _stds(model: LatentModel, shown: Split) -> Tensor | None:
+    """The standard deviations of q(z | x), ``[N, D]``; None where it has none that describe it."""
+    found = []
     with observing(model, 0):
         for batch in batches(shown, 500, device_of(model), dtype=dtype_of(model)):
             q = model.infer(batch).levels[0].q
             std = None if q is None else described(q).get("std")
             if std is None:
                 return None
-            widths.append(std.reshape(batch.size, -1)[:, active].log().mean(1).exp().cpu())
-    return torch.cat(widths)
+            found.append(std.reshape(batch.size, -1).cpu())
+    return torch.cat(found)
 
 
 def _diagonal(model: LatentModel, shown: Split) -> bool:

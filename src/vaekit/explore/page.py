@@ -33,6 +33,7 @@ def explore(
     points: int = POINTS,
     samples: int = 8,
     seed: int = 0,
+    umap: bool = False,
     trust: bool = False,
     watch: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -45,7 +46,7 @@ def explore(
         raise InputError(f"--out {out}: the page is a .html file")
     assets()  # said before the work, not after it
     run, recipe = load(run, trust=trust, device="cpu")
-    found = collect(recipe, split=split, points=points, samples=samples, seed=seed, watch=watch)
+    found = collect(recipe, split=split, points=points, samples=samples, seed=seed, umap=umap, watch=watch)
     page = html(found, title=f"{run.config.recipe} · {run.name}", facts={"run": run.name, "recipe": run.config.recipe})
     path = run.path / "explorer.html" if out is None else Path(out)
     write_bytes(path, page.encode())

@@ -26,7 +26,7 @@ from vaekit.models.core import LatentModel
 from vaekit.tensors import evaluating
 from vaekit.types import Batch
 
-__all__ = ["FORMAT", "TOLERANCE", "Exported", "Format", "Written", "export", "new_folder"]
+__all__ = ["FORMAT", "TOLERANCE", "Exported", "Format", "Written", "export", "new_folder", "write_checked"]
 
 Format = Literal["onnx", "torch"]
 """ONNX, or the archive of ``torch.export``."""
@@ -141,24 +141,7 @@ def _one(
     try:
         with torch.no_grad():
             program = build(part, model, probe, samples)
-            whole = _inputs(program, model, probe)
-            traced = trace(program, _rows(program.inputs, whole, TRACED))
-            write(traced, program, path)
-            call = open_file(path, program)
-            difference = relative = 0.0
-            outputs: list[Field] = []
-            for rows in (1, probe.size):
-                tensors = _rows(program.inputs, whole, rows)
-                expected = program(*tensors)
-                outputs = _outputs(program, expected)
-                for name, found, value in zip(program.outputs, call(tensors), expected, strict=True):
-                    absolute, scaled = _distance(found, value)
-                    difference, relative = max(difference, absolute), max(relative, scaled)
-                    if not scaled <= tolerance:  # NaN too
-                        raise InputError(
-                            f"the file's {name} for {rows} examples differs from the model's by up to {absolute:.3g}, {scaled:.3g} of "
-                            f"max(1, |value|), where {tolerance:g} is accepted"
-                        )
+        difference, relative, outputs = write_checked(program, _inputs(program, model, probe), path, tolerance=tolerance)
     except InputError as error:
         rest = ",".join(one for one in PARTS if one != part)
         raise InputError(f"the {part} cannot be exported: {error} (without it: --parts {rest})") from error
@@ -172,6 +155,37 @@ def _one(
         "max_relative_difference": relative,
     }
     return Written(part, path, difference, relative), stated
+
+
+def write_checked(
+    program: PartModule, whole: tuple[Tensor, ...], path: Path, *, tolerance: float = TOLERANCE
+) -> tuple[float, float, list[Field]]:
+    """Write a program, open the file, and compare the two on one row of its inputs and on all: the largest difference, that in units of
+    max(1, |value|), and what comes out.
+
+    Raises:
+        InputError: it cannot be written, or its file differs by more than the tolerance.
+    """
+    difference = relative = 0.0
+    outputs: list[Field] = []
+    with torch.no_grad():
+        size = whole[0].shape[program.inputs[0].batch]
+        traced = trace(program, _rows(program.inputs, whole, TRACED))
+        write(traced, program, path)
+        call = open_file(path, program)
+        for rows in (1, size):
+            tensors = _rows(program.inputs, whole, rows)
+            expected = program(*tensors)
+            outputs = _outputs(program, expected)
+            for name, found, value in zip(program.outputs, call(tensors), expected, strict=True):
+                absolute, scaled = _distance(found, value)
+                difference, relative = max(difference, absolute), max(relative, scaled)
+                if not scaled <= tolerance:  # NaN too
+                    raise InputError(
+                        f"the file's {name} for {rows} examples differs from the model's by up to {absolute:.3g}, {scaled:.3g} of "
+                        f"max(1, |value|), where {tolerance:g} is accepted"
+                    )
+    return difference, relative, outputs
 
 
 def _check(model: LatentModel, parts: Sequence[Part], format: Format, samples: int, probe: Batch) -> None:

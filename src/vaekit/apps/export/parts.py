@@ -18,7 +18,7 @@ from vaekit.bounds import iwae
 from vaekit.dist import centre
 from vaekit.errors import InputError
 from vaekit.evaluate.importance import require_likelihood
-from vaekit.models.core import LatentModel, Level
+from vaekit.models.core import LatentModel, Level, Trace
 from vaekit.types import Batch
 
 __all__ = ["PARTS", "Part", "PartModule", "build"]
@@ -111,11 +111,14 @@ class Score(PartModule):
         self.inputs = (*data, *noises)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return (iwae(self.trace(*tensors).log_w),)
+
+    def trace(self, *tensors: Tensor) -> Trace:
+        """The samples z_k and what is known of them."""
         data, noises = tensors[: len(self.named)], tensors[len(self.named) :]
         source = Given(self.draws, {field.name: t for field, t in zip(self.inputs[len(self.named) :], noises, strict=True)})
         with noise.drawn_by(source):
-            t = self.model.infer(_batch(self.named, data), self.k)
-        return (iwae(t.log_w),)
+            return self.model.infer(_batch(self.named, data), self.k)
 
 
 NOISE = {"eps": ("normal", "independent N(0, 1) numbers"), "u": ("uniform", "independent uniform numbers in [0, 1)")}
