@@ -110,7 +110,7 @@ def test_a_table_in_its_own_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     size = columns[0]["loc"] + columns[0]["scale"] * rows[:, 0]
     assert np.allclose(size, decoded["size"], equal_nan=True)
     assert [columns[1]["categories"][int(code)] for code in rows[:, 1]] == decoded[HOSTILE].tolist()
-    assert columns[2]["whole"] and (columns[2]["low"], columns[2]["high"]) == (rows[:, 2].min(), rows[:, 2].max())
+    assert columns[2]["decimals"] == 0 and (columns[2]["low"], columns[2]["high"]) == (rows[:, 2].min(), rows[:, 2].max())
     assert "images" not in found.blocks and len(found.about["extremes"]["best"]) == 12
 
 

@@ -12,7 +12,9 @@ const CUT = { D: 10, h: 13, m: 16, s: 19 }; // characters of an ISO date
 export function plain(column, u) {
   const x = column.loc + column.scale * u;
   const value = column.log ? Math.exp(x) : x;
-  return column.whole ? Math.round(value) : value;
+  if (column.decimals == null) return value;
+  const step = 10 ** column.decimals;
+  return Math.round(value * step) / step;
 }
 
 export function encoded(column, value) {
@@ -22,7 +24,7 @@ export function encoded(column, value) {
 // Digits that tell values apart in the column's range
 function digits(column) {
   const range = Math.abs(plain(column, column.high) - plain(column, column.low));
-  return column.whole || !(range > 0) ? 0 : Math.min(8, Math.max(0, 2 - Math.floor(Math.log10(range))));
+  return column.decimals ?? (range > 0 ? Math.min(8, Math.max(0, 2 - Math.floor(Math.log10(range)))) : 0);
 }
 
 export function text(column, u) {
@@ -36,10 +38,10 @@ export function text(column, u) {
   return Math.abs(value) >= 1e15 ? value.toExponential(3) : number(value, digits(column));
 }
 
-// Of an expected number: one digit more of whole numbers, whose mean lies between them
+// Of an expected number: one digit more than the column's numbers have, whose mean lies between them
 export function meanText(column, u) {
-  if (!column.whole || classed(column)) return text(column, u);
-  return number(column.log ? Math.exp(column.loc + column.scale * u) : column.loc + column.scale * u, 1);
+  if (column.decimals == null || classed(column)) return text(column, u);
+  return number(column.log ? Math.exp(column.loc + column.scale * u) : column.loc + column.scale * u, column.decimals + 1);
 }
 
 // What somebody typed -> u, or null where it is no value of the column

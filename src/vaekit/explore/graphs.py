@@ -51,8 +51,8 @@ NO_DISPERSION = 1e30
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns each part of p(x | z) has, and the number of classes of each column, 0 where it has none: a graph is made with these as
-    plain numbers."""
+    """The ``groups`` (which columns each part of p(x | z) has) and ``sizes`` (the number of classes of each column, 0 where it has none): a
+    graph is made with these as plain numbers."""
 
     groups: tuple[tuple[int, ...], ...]
     sizes: tuple[int, ...]
@@ -106,7 +106,11 @@ def _(d: Bernoulli | Categorical) -> tuple[Tensor, ...]:
 
 
 def row_of(px: Distribution, table: Layout) -> Tensor:
-    """What a page reads of p(x | z), ``[*batch, 4 D + sum C_d]``; see `Layout`."""
+    """What a page reads of p(x | z), ``[*batch, 4 D + sum C_d]``, with the columns of ``table``.
+
+    Raises:
+        InputError: p(x | z) is no row of columns.
+    """
     if not isinstance(px, Columns):
         raise InputError(f"p(x | z) is no row of columns but {type(px).__name__}")
     wide: list[list[Tensor]] = [[], [], [], []]
@@ -125,7 +129,7 @@ def row_of(px: Distribution, table: Layout) -> Tensor:
 
 
 class Rows(PartModule):
-    """z ``[B, D]`` -> `row_of` p(x | z)."""
+    """z ``[B, D]`` -> `row_of` p(x | z), with the columns of ``table``."""
 
     outputs = ("rows",)
 
@@ -142,7 +146,8 @@ class Rows(PartModule):
 
 
 class Given(PartModule):
-    """x, mask and noise -> log w_k = log p(x_obs, z_k) - log q(z_k | x_obs), nats ``[K, B]``, and `row_of` each p(x | z_k)."""
+    """x, mask and noise -> log w_k = log p(x_obs, z_k) - log q(z_k | x_obs), nats ``[K, B]``, and `row_of` each p(x | z_k):
+    ``score`` with the columns of ``table``."""
 
     outputs = ("log_w", "rows")
 
@@ -156,7 +161,7 @@ class Given(PartModule):
 
 
 def program(part: Part, model: LatentModel, batch: Batch, samples: int, table: Layout) -> PartModule:
-    """The encoder as every model's, the decoder as `Rows`, and in place of the score `Given`."""
+    """A ``part`` of the model: the encoder as every model's, the decoder as `Rows`, in place of the score `Given`, both of ``table``."""
     if part == "decoder":
         return Rows(model, batch, table)
     made = build(part, model, batch, samples)

@@ -30,7 +30,7 @@ def require_umap() -> None:
 
 
 def umap_of(z: Tensor, *, seed: int) -> Block:
-    """Places ``[N, 2]`` of codes ``[N, D]``, the first `FITTED` of which make the map; the same at every run with a seed.
+    """Places ``[N, 2]`` of codes ``z`` ``[N, D]``, the first `FITTED` of which make the map; the same at every run with a seed.
 
     Raises:
         InputError: the package is missing; fewer than 5 codes.

@@ -13,7 +13,7 @@ from vaekit.apps.export.core import write_checked
 from vaekit.apps.weighted import fixed_noise
 from vaekit.conditional import Conditional
 from vaekit.data.core import Split
-from vaekit.data.tables import Column, Continuous, Count, Date, HeavyTailed, Positive, Schema
+from vaekit.data.tables import Column, Continuous, Count, Date, HeavyTailed, Positive, Schema, UnitInterval
 from vaekit.data.tables.dates import NANOSECONDS
 from vaekit.data.tables.numbers import limits
 from vaekit.errors import InputError
@@ -55,7 +55,14 @@ def columns_of(recipe: Recipe) -> tuple[Column, ...]:
 
 
 def row_values(columns: tuple[Column, ...], model: LatentModel, shown: Split, blocks: dict[str, Block]) -> dict[str, Any]:
-    """The rows on the map, NaN where a value is missing, and what a page needs to show and to take them in their own units."""
+    """The rows on the map, NaN where a value is missing, and what a page needs to show and to take them in their own units.
+
+    Args:
+        columns: the D of the model.
+        model: of a table.
+        shown: the rows on the map.
+        blocks: gets ``rows`` ``[N, D]``.
+    """
     found = []
     for batch in batches(shown, 4096, device_of(model), dtype=dtype_of(model)):
         x = batch.x if batch.mask is None else batch.x.masked_fill(~batch.mask, torch.nan)
@@ -73,7 +80,17 @@ def row_values(columns: tuple[Column, ...], model: LatentModel, shown: Split, bl
 
 
 def graphs(model: LatentModel, columns: tuple[Column, ...], shown: Split, blocks: dict[str, Block]) -> dict[str, Any]:
-    """Encoder, decoder and conditional as ONNX, each checked against the model; the noise of the last."""
+    """Encoder, decoder and conditional as ONNX, each checked against the model; the noise of the last.
+
+    Args:
+        columns: the D of the model.
+        model: of a table.
+        shown: rows to check the graphs with.
+        blocks: gets the graphs and the noise.
+
+    Raises:
+        InputError: a part has no graph.
+    """
     probe = next(batches(shown.head(min(PROBE, len(shown))), PROBE, device_of(model), dtype=dtype_of(model)))
     rows = torch.arange(max(3, probe.size)) % probe.size
     mask = torch.ones_like(probe.x, dtype=torch.bool) if probe.mask is None else probe.mask
@@ -113,6 +130,13 @@ def _head(model: LatentModel) -> Columns | None:
     return found[0] if found else None
 
 
+def _decimals(column: Column) -> int | None:
+    """Places after the point that the column's values have; None where any."""
+    if isinstance(column, Count) or limits(column.dtype) is not None:
+        return 0
+    return column.decimals if isinstance(column, Continuous | HeavyTailed | Positive | UnitInterval) else None
+
+
 def _column(column: Column, kind: str, u: Any) -> dict[str, Any]:
     """A column in plain values. Its numbers are f(x) = loc + scale u, f the logarithm or nothing; of dates milliseconds since 1970."""
     seen = u[np.isfinite(u)]
@@ -126,8 +150,7 @@ def _column(column: Column, kind: str, u: Any) -> dict[str, Any]:
         "loc": column.loc,
         "scale": column.scale,
         "log": column.log,
-        "whole": isinstance(column, Count)
-        or (isinstance(column, Continuous | HeavyTailed | Positive) and (column.whole or limits(column.dtype) is not None)),
+        "decimals": _decimals(column),
         "low": low,
         "high": high if high > low else low + 1.0,
         "because": column.because,

@@ -161,7 +161,7 @@ def write_checked(
     program: PartModule, whole: tuple[Tensor, ...], path: Path, *, tolerance: float = TOLERANCE
 ) -> tuple[float, float, list[Field]]:
     """Write a program, open the file, and compare the two on one row of its inputs and on all: the largest difference, that in units of
-    max(1, |value|), and what comes out.
+    max(1, |value|), and what comes out. ``whole`` holds the inputs, each with the shape ``[B, *]`` or ``[K, B, *]`` of its field.
 
     Raises:
         InputError: it cannot be written, or its file differs by more than the tolerance.
