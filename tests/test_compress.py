@@ -25,7 +25,8 @@ from vaekit.cli import main
 from vaekit.conditional import Conditional
 from vaekit.errors import InputError
 from vaekit.models import VAE, Ladder, Rung
-from vaekit.models.core import LatentModel, Level, Pick, Trace
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import Level, Pick
 from vaekit.quantise import FSQ, UniformCodes
 from vaekit.types import Batch
 

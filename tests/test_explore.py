@@ -24,7 +24,7 @@ from vaekit.explore import contents as contents_module
 from vaekit.explore import page as page_module
 from vaekit.explore.pack import Block, evenly
 from vaekit.models import Ladder, LatentModel, Rung
-from vaekit.models.core import from_p
+from vaekit.models.picks import from_p
 from vaekit.objectives import ELBO
 from vaekit.recipes.core import Recipe
 

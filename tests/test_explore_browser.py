@@ -24,7 +24,8 @@ from vaekit.dist import centre
 from vaekit.errors import InputError
 from vaekit.explore import collect, explore, html
 from vaekit.explore.page import assets
-from vaekit.models.core import LatentModel, given
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import given
 from vaekit.recipes import mnist
 from vaekit.recipes.core import Recipe
 from vaekit.types import Batch

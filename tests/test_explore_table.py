@@ -21,7 +21,7 @@ from vaekit.errors import InputError
 from vaekit.explore import explore
 from vaekit.explore.page import assets
 from vaekit.filling import impute
-from vaekit.models.core import given
+from vaekit.models.picks import given
 from vaekit.scoring import whole
 from vaekit.types import Batch
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from . import bounds, commands, data, dist, evaluate, heads, infer, models, nn, objectives, priors, quantise, recipes, train, viz  # noqa: F401
     from .conditional import Conditional
     from .errors import InputError, NonFiniteError
-    from .models.core import LatentModel, Level, Trace, from_p, from_q, given, prefix
+    from .models.core import LatentModel, Trace
     from .models.ladder import Ladder, Rung
+    from .models.picks import Level, from_p, from_q, given, prefix
     from .models.vae import VAE
     from .objectives.core import Loss, Objective
     from .objectives.elbo import ELBO
@@ -74,11 +75,11 @@ _HOME = {
     "Conditional": "conditional",
     "LatentModel": "models.core",
     "Trace": "models.core",
-    "Level": "models.core",
-    "from_q": "models.core",
-    "from_p": "models.core",
-    "given": "models.core",
-    "prefix": "models.core",
+    "Level": "models.picks",
+    "from_q": "models.picks",
+    "from_p": "models.picks",
+    "given": "models.picks",
+    "prefix": "models.picks",
     "VAE": "models.vae",
     "Ladder": "models.ladder",
     "Rung": "models.ladder",

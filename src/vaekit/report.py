@@ -33,7 +33,8 @@ from vaekit.evaluate import (
 )
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.files import explained, write_bytes
-from vaekit.models.core import LatentModel, from_p, given
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import from_p, given
 from vaekit.recipes.core import Recipe, outside
 from vaekit.runs import Run
 from vaekit.train.logs import read_csv

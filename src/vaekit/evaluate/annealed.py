@@ -29,7 +29,8 @@ from vaekit.evaluate.passes import device_of, observing
 from vaekit.evaluate.stream import blocks, check_finite, entries, tile
 from vaekit.infer import HMC, Adaptive, Path, Plan, ais, plan, prior_path, refreshed, reverse_ais, sigmoidal
 from vaekit.matmul import matching_matmul
-from vaekit.models.core import LatentModel, Trace, at_centre, from_p
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import at_centre, from_p
 from vaekit.types import Batch
 
 __all__ = ["Annealing", "Sandwich", "SideBySide", "annealed_log_likelihood", "bdmc", "side_by_side"]

@@ -11,7 +11,8 @@ from vaekit.data.core import Split
 from vaekit.dist import Quantised, describe
 from vaekit.errors import InputError
 from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
-from vaekit.models.core import LatentModel, at_centre
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import at_centre
 
 __all__ = ["Usage", "codes", "usage"]
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaekit.evaluate.advice import Finding
-from vaekit.models.core import LatentModel, Level
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import Level
 from vaekit.train.nonfinite import first_nonfinite, parameters_of
 from vaekit.types import Batch
 

@@ -20,7 +20,8 @@ from vaekit.dist import centre, describe
 from vaekit.errors import InputError
 from vaekit.evaluate.classifier import Classifier
 from vaekit.evaluate.passes import device_of, dtype_of, observing
-from vaekit.models.core import LatentModel, from_p, given
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import from_p, given
 
 __all__ = ["Completeness", "Continuity", "completeness", "continuity", "gaussian_fit"]
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from vaekit.data.core import Split
 from vaekit.dist import DiagGaussian, gaussian_kl_parts
 from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
-from vaekit.models.core import LatentModel, Level, at_centre
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import Level, at_centre
 from vaekit.train.collapse import ACTIVE
 from vaekit.train.collapse import offset as offset_of
 from vaekit.types import Batch

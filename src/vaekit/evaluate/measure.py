@@ -10,7 +10,8 @@ from torch.distributions import Distribution, Independent
 from vaekit.data.core import Split
 from vaekit.dist import Bernoulli, Missing
 from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
-from vaekit.models.core import LatentModel, at_centre
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import at_centre
 from vaekit.types import Batch
 
 __all__ = ["Measure", "measure", "measured"]

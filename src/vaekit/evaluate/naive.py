@@ -20,7 +20,8 @@ from vaekit.dist import log_prob_observed
 from vaekit.errors import InputError
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.evaluate.stream import tile
-from vaekit.models.core import LatentModel, from_p
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import from_p
 
 __all__ = ["NaiveLikelihood", "naive_log_likelihood"]
 

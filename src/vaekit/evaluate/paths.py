@@ -24,7 +24,8 @@ from vaekit.dist import centre, describe, is_discrete
 from vaekit.errors import InputError
 from vaekit.evaluate.latent import Latents
 from vaekit.evaluate.passes import observing
-from vaekit.models.core import LatentModel, Level, at_centre, from_p
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import Level, at_centre, from_p
 from vaekit.types import Batch
 
 __all__ = ["Frames", "Line", "continuous", "interpolate", "leading", "quantiles", "spherical", "straight", "traverse"]

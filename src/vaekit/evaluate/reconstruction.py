@@ -13,7 +13,8 @@ import torch
 from vaekit.data.core import Split
 from vaekit.dist import has_density
 from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
-from vaekit.models.core import LatentModel, at_centre
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import at_centre
 
 __all__ = ["Reconstructed", "reconstruction", "scorable"]
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from vaekit.data.core import Split
 from vaekit.dist import DiagGaussian
 from vaekit.evaluate.passes import batches, device_of, dtype_of, fitting, observing
-from vaekit.models.core import LatentModel, from_q
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import from_q
 
 __all__ = ["Residuals", "residuals"]
 

@@ -20,7 +20,8 @@ from vaekit.dist import Certain, has_density, log_prob_parts
 from vaekit.dist.core import factor_mask
 from vaekit.errors import InputError
 from vaekit.evaluate.passes import CHUNK, batches, device_of, dtype_of, fitting
-from vaekit.models.core import LatentModel, Level, Trace, at_centre, from_q
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import Level, at_centre, from_q
 from vaekit.tensors import seed_noise
 from vaekit.types import Batch
 

@@ -22,7 +22,8 @@ from vaekit.evaluate.measure import Measure, measured
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.evaluate.residuals import Residuals
 from vaekit.evaluate.stream import entries
-from vaekit.models.core import LatentModel, Level, Pick, Trace
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import Level, Pick
 from vaekit.train.collapse import offset
 from vaekit.types import Batch
 

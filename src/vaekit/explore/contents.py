@@ -22,7 +22,8 @@ from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
 from vaekit.explore.neighbours import FITTED, require_umap, umap_of
 from vaekit.explore.pack import Block, evenly, gzipped
 from vaekit.explore.tables import columns_of, graphs, row_values
-from vaekit.models.core import LatentModel, from_p
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import from_p
 from vaekit.recipes.core import Recipe
 from vaekit.report import UNTRAINED
 

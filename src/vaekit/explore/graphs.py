@@ -40,7 +40,8 @@ from vaekit.dist import (
 )
 from vaekit.dist.columns import in_order
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, given
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import given
 from vaekit.types import Batch
 
 __all__ = ["Given", "Layout", "Rows", "program", "row_of"]

@@ -16,7 +16,8 @@ from vaekit.errors import InputError
 from vaekit.infer.core import DIVERGENT, Layout
 from vaekit.infer.hmc import HMC
 from vaekit.infer.target import scored
-from vaekit.models.core import LatentModel, from_p
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import from_p
 from vaekit.types import Batch
 
 __all__ = ["Path", "Point", "Terms", "point", "posterior_path", "prior_path", "transition"]

@@ -28,7 +28,8 @@ from vaekit.conditional import Conditional
 from vaekit.dist import DiagGaussian, Flow, describe, draw, has_density, is_discrete
 from vaekit.errors import InputError
 from vaekit.heads import FlowHead, FullGaussian, Gaussian, Head
-from vaekit.models.core import LatentModel, Level, Trace, at_centre
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import Level, at_centre
 from vaekit.tensors import evaluating, seed_noise
 from vaekit.types import Batch
 

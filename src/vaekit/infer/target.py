@@ -9,7 +9,8 @@ from torch.distributions import Distribution, constraints
 
 from vaekit.dist import describe, is_discrete
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, Level, Trace, given
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import Level, given
 from vaekit.types import Batch
 
 __all__ = ["log_posterior", "scored"]

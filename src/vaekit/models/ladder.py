@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, Level, Pick
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import Level, Pick
 from vaekit.models.view import View, check_context, context_of, joined, plain_input
 from vaekit.types import Batch
 

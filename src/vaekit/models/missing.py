@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaekit.dist.missing import Missing, drawable
-from vaekit.models.core import LatentModel, Level, Pick
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import Level, Pick
 from vaekit.types import Batch
 
 __all__ = ["NotAtRandom"]

@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 from vaekit import noise
 from vaekit.dist import describe, relaxed
 from vaekit.errors import InputError
-from vaekit.models.core import Level, Pick, _check_pair, _missing
+from vaekit.models.picks import Level, Pick, _check_pair, _missing
 
 __all__ = ["from_relaxed", "from_straight_through"]
 

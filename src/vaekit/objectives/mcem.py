@@ -21,7 +21,8 @@ from vaekit.infer.adapt import nudged
 from vaekit.infer.core import Kernel, Layout, start
 from vaekit.infer.hmc import HMC
 from vaekit.infer.target import log_posterior, scored
-from vaekit.models.core import LatentModel, from_p
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import from_p
 from vaekit.objectives.core import Loss, Objective
 from vaekit.tensors import evaluating
 from vaekit.types import Batch

@@ -20,7 +20,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from vaekit import bounds
 from vaekit.dist import Quantised, describe
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, Level, Pick, Trace, from_q
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import Level, Pick, from_q
 from vaekit.objectives.core import Loss, Objective, samples, terms
 from vaekit.types import Batch
 

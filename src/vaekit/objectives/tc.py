@@ -24,7 +24,8 @@ from torch.nn.functional import softplus
 
 from vaekit.dist import DiagGaussian, describe
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, Level, Trace
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import Level
 from vaekit.objectives.core import Loss, Objective, terms
 from vaekit.objectives.schedules import Schedule, as_schedule
 from vaekit.types import Batch

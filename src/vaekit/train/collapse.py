@@ -16,7 +16,8 @@ from torch.distributions import Distribution
 from vaekit.data.core import Split
 from vaekit.dist import DiagGaussian, centre, is_discrete
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, Level
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import Level
 
 __all__ = ["ACTIVE", "NEGLIGIBLE", "active_units", "collapsed", "offset", "warn_of_collapse"]
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaekit.dist import closed_form_kl, describe
-from vaekit.models.core import LatentModel, Level, Pick, Trace
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import Level, Pick
 from vaekit.objectives.core import Loss
 from vaekit.train.step import Step
 from vaekit.types import Batch

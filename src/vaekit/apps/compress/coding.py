@@ -15,7 +15,8 @@ from vaekit.apps.compress.stack import Stack, Words
 from vaekit.apps.compress.symbols import Numbering
 from vaekit.dist.core import describe, is_discrete
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, Level, Pick, _scored
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import Level, Pick, _scored
 from vaekit.types import Batch
 
 __all__ = ["Coder", "random_words"]

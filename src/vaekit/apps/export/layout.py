@@ -11,7 +11,8 @@ from torch.distributions import Distribution, Independent, MultivariateNormal
 
 from vaekit.dist import Bernoulli, Categorical, DiagGaussian, DiscretisedLogistic, Missing, OneHot, centre, describe
 from vaekit.errors import InputError
-from vaekit.models.core import LatentModel, Level, Trace, at_centre
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import Level, at_centre
 from vaekit.types import Batch
 
 __all__ = ["MEANING", "Field", "Layout", "described", "event_wide", "look"]

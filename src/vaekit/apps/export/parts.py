@@ -18,7 +18,8 @@ from vaekit.bounds import iwae
 from vaekit.dist import centre
 from vaekit.errors import InputError
 from vaekit.evaluate.importance import require_likelihood
-from vaekit.models.core import LatentModel, Level, Trace
+from vaekit.models.core import LatentModel, Trace
+from vaekit.models.picks import Level
 from vaekit.types import Batch
 
 __all__ = ["PARTS", "Part", "PartModule", "build"]

@@ -20,7 +20,8 @@ from vaekit.evaluate.disentangle.information import binned, entropy, gap, mutual
 from vaekit.evaluate.disentangle.predict import dci, sap
 from vaekit.evaluate.latent import ACTIVE, embed
 from vaekit.evaluate.passes import batches, device_of, dtype_of, observing
-from vaekit.models.core import LatentModel, at_centre
+from vaekit.models.core import LatentModel
+from vaekit.models.picks import at_centre
 
 __all__ = ["Disentanglement", "Score", "disentanglement"]
 
