@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recipes",),
     (
         *("runs", "outputs", "report", "launch", "sweeps", "packing", "exporting", "card", "hub"),
-        *("scoring", "filling", "comparing", "synthetic", "explore", "commands"),
+        *("scoring", "filling", "comparing", "synthetic", "explore", "decoding", "commands"),
     ),
     ("cli", "cli_training", "cli_sharing", "cli_newdata", "cli_files", "cli_compare", "cli_tables", "cli_explore", "__main__"),
 )
