@@ -55,6 +55,7 @@ __all__ = [
     "report",
 ]
 
+
 def list_all() -> dict[str, dict[str, str]]:
     """Recipes and data sets, each name with a one-line summary."""
     return {
