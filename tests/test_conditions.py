@@ -23,6 +23,7 @@ from vaekit.errors import InputError
 from vaekit.launch import load
 from vaekit.nn import LogCounts
 from vaekit.recipes import own
+from vaekit.types import Batch
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -93,7 +94,7 @@ def test_held_out_nats_are_those_of_x_given_c_and_the_mutual_information_below_t
         known = recipe.known
         assert known is not None and isinstance(known.schema, Schema)
         x, c = known.schema.encode(new)[0], known.schema.encode_context(new)
-        batch = commands.Batch(x, c)
+        batch = Batch(x, c)
         found[name] = log_evidence(recipe.model, batch, 64, 0).double().numpy()
     error = found["run"] - given(new)
     assert -0.06 < error.mean() < 3 * error.std() / np.sqrt(len(new))  # the truth is the best there is
