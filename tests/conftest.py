@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before torch or matplotlib is imported. Two test processes with two threads each are slower than two with one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,3 +29,18 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("VAEKIT_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser for the pages of ``vaekit explore``, which have to be built."""
+    from browser import browser  # which few tests need
+    from vaekit.errors import InputError
+    from vaekit.explore.page import assets
+
+    try:
+        assets()
+    except InputError as error:
+        pytest.skip(str(error))
+    with browser() as found:
+        yield found

@@ -6,7 +6,6 @@ Frames are counted by what the page itself has drawn and decoded, on a machine w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,14 +15,12 @@ import pytest
 import torch
 from torch import nn
 
-from browser import Opened, browser, opened
+from browser import Opened, opened
 from vaekit import VAE, Conditional, commands, heads, priors
 from vaekit.apps.export.parts import build
 from vaekit.data.core import DataSet, Split
 from vaekit.dist import centre
-from vaekit.errors import InputError
 from vaekit.explore import collect, explore, html
-from vaekit.explore.page import assets
 from vaekit.models.core import LatentModel
 from vaekit.models.picks import given
 from vaekit.recipes import mnist
@@ -37,16 +34,6 @@ HOSTILE = "</script><img src=x onerror=alert(1)>\n\u202etxt.exe"
 ONE_BY_ONE = "async (zs) => { const found = []; for (const z of zs) found.push(Array.from(await explorer.decode(z))); return found; }"
 PAD = "Array.from(document.getElementById('pad').getContext('2d').getImageData(0, 0, 8, 8).data).filter((_, i) => i % 4 === 0)"
 AXE = Path(__file__).resolve().parents[1] / "explorer" / "node_modules" / "axe-core" / "axe.min.js"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    try:
-        assets()
-    except InputError as error:
-        pytest.skip(str(error))
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

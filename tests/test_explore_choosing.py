@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from browser import browser, opened
+from browser import opened
 from vaekit import VAE, Conditional, heads, priors
 from vaekit.apps.export import Exported, Part, export
 from vaekit.data.core import DataSet, Split
@@ -20,7 +20,6 @@ from vaekit.errors import InputError
 from vaekit.explore import collect, html
 from vaekit.explore import contents as contents_module
 from vaekit.explore.pack import Block
-from vaekit.explore.page import assets
 from vaekit.recipes.core import Recipe
 
 pytest.importorskip("onnxruntime")
@@ -29,16 +28,6 @@ N, D = 400, 3
 HOSTILE = "<b>two</b>\n\u202etxt"
 FACTS = """() => { const e = explorer; return { u: [...e.map.u], v: [...e.map.v], label: [...e.columns.label], nats: [...e.columns.nats],
   outline: e.lasso.outline, chosen: e.map.chosen && [...e.map.chosen], z: [...e.map.z] } }"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    try:
-        assets()
-    except InputError as error:
-        pytest.skip(str(error))
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

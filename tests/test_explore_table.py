@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from browser import browser, opened
+from browser import opened
 from test_explore_browser import AXE
 from vaekit import commands
 from vaekit.apps.impute import impute as impute_batch
 from vaekit.data.tables import Schema, frame_of, rows_of
 from vaekit.dist import centre
-from vaekit.errors import InputError
 from vaekit.explore import explore
-from vaekit.explore.page import assets
 from vaekit.filling import impute
 from vaekit.models.picks import given
 from vaekit.scoring import whole
@@ -52,16 +49,6 @@ def frame(n: int = 400) -> Any:
     made = pd.DataFrame(columns)
     holes = g.random(made.shape) < 0.08
     return made.astype(object).mask(holes)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    try:
-        assets()
-    except InputError as error:
-        pytest.skip(str(error))
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
