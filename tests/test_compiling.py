@@ -147,6 +147,29 @@ def test_the_bias_is_added_afterwards() -> None:
     assert "addmm" in plain  # or there is nothing to mend any more
 
 
+def test_the_gradient_of_a_bias_is_a_product() -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(30, 40), torch.randn(50, 30)
+
+    def gradients(x: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(linear(x).tanh().square().sum(), tuple(linear.parameters()))
+
+    fast = Compiled(gradients, differentiates=True)
+    found, (code,) = run_and_get_code(fast, x)
+    assert not fast.failed and code.count("extern_kernels.mm(") == 3
+    for a, b in zip(found, gradients(x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_compiled_hyperbolic_tangent(dtype: torch.dtype) -> None:
+    """Against float64 without a program, over all sizes, infinities among them."""
+    x = torch.cat([torch.logspace(-30, 3, 500, dtype=torch.float64), torch.tensor([0.0, math.inf])])
+    x = torch.cat([x, -x])
+    found = Compiled(torch.tanh)(x.to(dtype))
+    torch.testing.assert_close(found.double(), x.tanh(), rtol=0, atol=2e-7 if dtype == torch.float32 else 1e-15)
+
+
 def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once() -> None:
     def branch(x: Tensor) -> Tensor:
         return x + 1 if float(x.sum()) > 0 else x - 1

@@ -113,19 +113,26 @@ def _worth_blocks(logits: Tensor, x: Tensor, entries: int) -> bool:
 
 
 def _log_prob_by_products(logits: Tensor, x: Tensor, event_dim: int) -> Tensor:
-    r"""``-sum_event(_nll(logits, x))`` without a gradient, with fewer logarithms; NaN where a logit is infinite.
+    r"""``-sum_event(_nll(logits, x))`` in a program, with fewer logarithms; NaN where a logit is infinite.
 
     .. math:: \sum_d x_d l_d - \log(1 + e^{l_d}) = \sum_d (x_d l_d - \max(l_d, 0)) - \log \prod_d (1 + e^{-|l_d|})
 
     Each factor lies in [1, 2], so a product of up to `FACTORS` cannot overflow and one logarithm serves them all. Rounding is below 1e-7
-    per entry in float32, as that of the sum is.
+    per entry in float32, as that of the sum is. Sum and product run over the same factors of rows, so that a program takes both in one pass.
     """
+    rows, batch, x = _rows(logits, x, event_dim)
+    factors = max(n for n in range(1, FACTORS + 1) if rows.shape[1] % n == 0)
+    linear = (x * rows - rows.clamp(min=0)).unflatten(1, (-1, factors)).sum(-1)
+    found = linear - (1 + (-rows.abs()).exp()).unflatten(1, (-1, factors)).prod(-1).log()
+    return found.sum(-1).reshape(batch)
+
+
+def _rows(logits: Tensor, x: Tensor, event_dim: int) -> tuple[Tensor, tuple[int, ...], Tensor]:
+    """Logits ``[R, D]``, one row for each event, the batch shape of the R rows, and x ``[R, D]``. In a program nothing is copied."""
+    logits, x = torch.broadcast_tensors(logits, x.to(logits.dtype))
     batch = logits.shape[: logits.dim() - event_dim]
-    logits = logits.flatten(-event_dim) if batch else logits.reshape(-1)
-    x = x.to(logits.dtype).flatten(-event_dim)
-    factors = max(n for n in range(1, FACTORS + 1) if logits.shape[-1] % n == 0)
-    linear = (x * logits - logits.clamp(min=0)).sum(-1)
-    return linear - (1 + (-logits.abs()).exp()).unflatten(-1, (-1, factors)).prod(-1).log().sum(-1)
+    entries = logits.shape[len(batch) :].numel()
+    return logits.reshape(-1, entries), batch, x.reshape(-1, entries)
 
 
 class Products(torch.autograd.Function):
