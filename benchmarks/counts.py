@@ -24,113 +24,32 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from benchmarks.cells import MARKERS, Share, groups, normalised, purity, scores
-from benchmarks.conv_speed import begin, held
+from benchmarks.cells_map import picture
 from benchmarks.count_process import Process, entropy_of_totals
+from benchmarks.count_runs import MAPPED, one_epoch, reading, scoring, steps, training
 from benchmarks.record import write
 from vaekit import commands, viz
 from vaekit.data.core import DataSet, Split
 from vaekit.data.tables import inspect, sized
-from vaekit.dist import counts
-from vaekit.evaluate import embed, log_likelihood
-from vaekit.recipes import own
-from vaekit.train.logs import read_csv
-from vaekit.train.step import Step
+from vaekit.evaluate import log_likelihood
 
 Array = npt.NDArray[Any]
 LIKELIHOODS = ("Poisson", "ZeroInflatedPoisson", "NegativeBinomial", "ZeroInflatedNegativeBinomial")
 SHORT = {"Poisson": "poisson", "ZeroInflatedPoisson": "zip", "NegativeBinomial": "nb", "ZeroInflatedNegativeBinomial": "zinb"}
 SEEDS = (0, 1, 2)
 DIVISIONS = {"Poisson": 3, "ZeroInflatedPoisson": 3, "NegativeBinomial": 3, "ZeroInflatedNegativeBinomial": 2}  # the slowest on fewer
-MAPPED: Literal["NegativeBinomial"] = "NegativeBinomial"  # of which the latents are looked at
 ARGUMENTS: dict[str, Any] = {"epochs": 12, "lr": 3e-3}
 COMPONENTS = 10  # of the PCA, as many as latents
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "gallery" / "counts.png"
-
-
-# ---- what a process of its own does
-
-
-def reading(path: str) -> dict[str, float]:
-    """Memory, MiB: the most held above the start in looking at the file, and what its rows take afterwards."""
-    import scipy.sparse  # noqa: F401  (what is imported is not what is read)
-
-    start = begin()
-    data = inspect(path).data
-    return {"peak": held("VmHWM") - start, "after": held() - start, "rows": len(data.train)}
-
-
-def training(path: str, likelihood: str, seed: int, samples: int, arguments: dict[str, Any], out: Path) -> dict[str, float]:
-    """Train and score one model; log p(x) of the test cells, and what the map needs, go to ``out``."""
-    start = begin()
-    run = commands.train("own:counts", {"path": path, "likelihood": likelihood, **arguments}, out=out, seed=seed, device="cpu")
-    peak = held("VmHWM")
-    _, recipe = commands.load(run, device="cpu")
-    data = recipe.data()
-    found = log_likelihood(recipe.model, data.test, samples=samples)
-    np.save(out / "log_px.npy", found.log_px.numpy())
-    if likelihood == MAPPED:
-        for name in ("train", "valid", "test"):
-            np.save(out / f"z-{name}.npy", embed(recipe.model, data.split(name)).numpy())
-    ends = [0.0] + [row["seconds"] for row in read_csv(out / "metrics.csv")]
-    weights = sum(p.numel() for p in recipe.model.parameters())
-    return {
-        "seconds": statistics.median(b - a for a, b in pairwise(ends)),
-        "epochs": len(ends) - 1,
-        "memory": peak - start,
-        "weights": weights * 4 / 2**20,
-        "mc_error": found.mc_error,
-    }
-
-
-def scoring(run: str, samples: int) -> dict[str, float]:
-    """Memory, MiB: the most held above the start in opening a run and scoring its test cells by so many samples."""
-    start = begin()
-    commands.evaluate(run, samples=samples)
-    return {"peak": held("VmHWM") - start}
-
-
-def one_epoch(path: str) -> dict[str, float]:
-    """Memory, MiB: the most held above the start in training for an epoch."""
-    start = begin()
-    with tempfile.TemporaryDirectory() as folder:
-        flags = {"path": path, "likelihood": "Poisson", "epochs": 1}
-        commands.train("own:counts", flags, out=f"{folder}/run", device="cpu")
-    return {"peak": held("VmHWM") - start}
-
-
-def steps(path: str, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a step, zeros set apart and not, in turn."""
-    torch.manual_seed(0)
-    recipe = own.counts(path, likelihood=MAPPED)
-    data = recipe.data().train
-    step, optimiser = Step(recipe.model, recipe.objective), recipe.training.build(recipe.model.parameters())
-    found: dict[str, list[float]] = {"apart": [], "dense": []}
-    many = counts.MANY
-    for number in range(rounds + 1):
-        for kind in found:
-            counts.MANY = many if kind == "apart" else sys.maxsize
-            before = time.perf_counter()
-            step(data.batch(torch.arange(128) + number), 0).surrogate.mean().backward()
-            optimiser.step()
-            optimiser.zero_grad()
-            if number:
-                found[kind].append(time.perf_counter() - before)
-    counts.MANY = many
-    return found
-
-
-# ---- what is compared
 
 
 def shuffled(source: Path, seed: int, path: Path, *, copies: int = 1) -> None:
@@ -210,51 +129,6 @@ def constructed(samples: int) -> dict[str, float]:
         found[f"{name}_over_se"] = float(over.std(ddof=1) / len(over) ** 0.5)
         found[f"{name}_told"] = entropy_of_totals(x)
     return found
-
-
-def picture(z: Array, group: Array, logs: Any, genes: list[str]) -> viz.figure.Figure:
-    """t-SNE of the means of q(z | x), coloured by group and by the levels of marker genes."""
-    from sklearn.manifold import TSNE
-
-    plane = TSNE(2, random_state=0, init="pca").fit_transform(z)
-    names, colours = list(MARKERS), viz.figure.CATEGORIES
-    rest = plane[group < 0]
-    with viz.figure.styled():
-        figure = viz.figure.blank(1100, 580, constrained=True)
-        panels = figure.subplot_mosaic([["map", "map", "a", "b", "c"], ["map", "map", "d", "e", "f"]])
-        axes = panels["map"]
-        axes.scatter(rest[:, 0], rest[:, 1], s=5, color="#c4c9ce", linewidths=0, label=f"no marker seen ({len(rest)})", rasterized=True)
-        for number, name in enumerate(names):
-            own_cells = plane[group == number]
-            axes.scatter(
-                own_cells[:, 0],
-                own_cells[:, 1],
-                s=6,
-                color=colours[number],
-                linewidths=0,
-                label=f"{name} ({len(own_cells)})",
-                rasterized=True,
-            )
-        axes.set_title("group of the strongest markers")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, markerscale=2.5, handletextpad=0.2)
-        for letter, gene in zip("abcdef", ("CD3D", "MS4A1", "LYZ", "CD14", "NKG7", "PPBP"), strict=True):
-            level = logs[:, [genes.index(gene)]].toarray().ravel()
-            none = level == 0
-            panels[letter].scatter(plane[none, 0], plane[none, 1], s=3.5, color="#dfe3e6", linewidths=0, rasterized=True)
-            order = np.argsort(level, kind="stable")[none.sum() :]  # the strongest on top
-            drawn = panels[letter].scatter(
-                plane[order, 0], plane[order, 1], s=3.5, c=level[order], cmap="BuPu", vmin=0, linewidths=0, rasterized=True
-            )
-            panels[letter].set_title(gene)
-            figure.colorbar(drawn, ax=panels[letter], aspect=25, pad=0.02, shrink=0.8)
-        middle, half = (plane.max(0) + plane.min(0)) / 2, 0.52 * np.ptp(plane, axis=0).max()
-        for axes in panels.values():
-            axes.set(xticks=[], yticks=[], xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half))
-            axes.set_aspect("equal", anchor="N")
-            axes.spines[:].set_visible(False)
-        viz.figure.put_title(figure, f"Means of q(z | x) of {len(z):,} cells in the plane (t-SNE of {z.shape[1]} latent dimensions)")
-        viz.figure.put_note(figure, "Small panels: log(1 + 10,000 k / T) of one gene, k its count and T the cell's total; grey: none.")
-    return figure
 
 
 def mean(values: Array, unit: str = "nats per cell") -> dict[str, Any]:
