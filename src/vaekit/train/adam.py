@@ -93,7 +93,7 @@ class InGraphAdam:
 
     @contextmanager
     def rate_from(self, rate: Tensor) -> Iterator[None]:
-        """The optimiser's own step reads its learning rate from a tensor, as a program needs that is recorded once."""
+        """The optimiser's own step reads its learning rate from a tensor ``[]``, as a program needs that is recorded once."""
         (group,) = self.optimiser.param_groups
         before = {name: group[name] for name in ("lr", "capturable")}
         # to say so outside of a recording earns a warning

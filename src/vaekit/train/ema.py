@@ -43,7 +43,7 @@ class EMA:
         return (1 - self.decay) / (1 - self.decay ** (step + 1))
 
     def blend(self, weight: Tensor) -> None:
-        """`update` with a `weight` that stands in a tensor, one number."""
+        """`update` with a `weight` that stands in a tensor ``[]``."""
         averages, live = list(self.average.values()), list(self.live.values())
         changes = torch._foreach_sub(live, averages)
         torch._foreach_mul_(changes, weight)

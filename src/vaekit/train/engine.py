@@ -182,7 +182,8 @@ class Engine:
         return 1 if self.launches is None or careful else self.launches.many(at.batch, at.step)
 
     def together(self, rows: Sequence[Rows], step: int, *, careful: bool) -> Sums:
-        """The sums of as many steps as `many` said, the first of which is number ``step``; more than one are updated as well."""
+        """The sums of as many steps as `many` said, the first of which is number ``step``; more than one are updated as well, for one
+        ``careful`` is that of a call."""
         if self.launches is None or len(rows) == 1:
             return self(rows[0], step, careful=careful)
         found = self.launches(torch.stack([index for index in rows if isinstance(index, Tensor)]), step)

@@ -176,7 +176,7 @@ def in_order(split: Split, device: torch.device, size: int) -> SplitFeed:
 
 
 def grouped(visits: Iterator[tuple[Rows, bool]], many: Callable[[], int]) -> Iterator[tuple[list[Rows], bool]]:
-    """The steps of an epoch in groups; ``many`` is asked before each how many belong to it.
+    """The steps of an epoch (``visits``, as `Feed.epoch` gives them) in groups; ``many`` is asked before each how many belong to it.
 
     >>> import itertools
     >>> steps, sizes = [(torch.tensor([n]), n == 4) for n in range(5)], itertools.count(1)
