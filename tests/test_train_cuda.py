@@ -16,6 +16,7 @@ from vaekit.data import FileRows, Split, Stream, bernoulli, binarise, on_disk
 from vaekit.models.core import LatentModel
 from vaekit.objectives import Cosine
 from vaekit.train import Interrupted
+from vaekit.train.replay import captured
 from vaekit.train.run import permutation
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -40,6 +41,62 @@ def test_a_run_from_a_gpu_goes_on_without_one(tmp_path: Path) -> None:
         quiet(model(), data(), objective=Stopping(6), training=settings(device="cuda"), out=tmp_path)
     fitted = quiet(model(), data(), objective=Stopping(), training=settings(device="cpu"), out=tmp_path, resume=True)
     assert fitted.step == 16 and all(p.device.type == "cpu" for p in fitted.model.parameters())
+
+
+class Waiting(ELBO):
+    """Promises what it does not keep."""
+
+    compiles = True
+
+    def forward(self, model: LatentModel, batch: Batch, step: int = 0) -> Loss:
+        loss = super().forward(model, batch, step)
+        assert float(loss.surrogate.detach().sum()) < float("inf")  # waits for the device
+        return loss
+
+
+def test_steps_as_one_cuda_graph_are_the_steps(tmp_path: Path) -> None:
+    """Weights and rows to rounding: the update reads its learning rate in float32. 50 rows in batches of 10, three steps to a graph."""
+    everything = {"ema": 0.9, "clip": 0.5, "schedule": Cosine(1, 0, 30), "batch_size": 10, "epochs": 6, "device": "cuda"}
+    plain, launched = (quiet(model(), data(), training=settings(**everything, replay=n), out=tmp_path / str(n)) for n in (1, 3))
+    log = (tmp_path / "3" / "log.txt").read_text()
+    assert "3 full batches at a time, as one launch" in log and "one by one" not in log, log
+    for a, b in zip(plain.model.parameters(), launched.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    for one, other in zip(rows(tmp_path / "1"), rows(tmp_path / "3"), strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+
+
+def test_a_run_of_cuda_graphs_resumes_to_the_bit(tmp_path: Path) -> None:
+    training = settings(device="cuda", batch_size=10, replay=3, epochs=6)
+    whole = quiet(model(), data(), training=training, out=tmp_path / "whole")
+    quiet(model(), data(), training=settings(device="cuda", batch_size=10, replay=3, epochs=3), out=tmp_path / "parts")
+    resumed = quiet(model(), data(), training=training, out=tmp_path / "parts", resume=True)
+    assert same(whole.model, resumed.model) and rows(tmp_path / "whole") == rows(tmp_path / "parts")
+
+
+def test_what_no_cuda_graph_can_hold_goes_one_by_one(tmp_path: Path) -> None:
+    everything = {"device": "cuda", "batch_size": 10}
+    plain = quiet(model(), data(), objective=Waiting(), training=settings(**everything))
+    launched = quiet(model(), data(), objective=Waiting(), training=settings(**everything, replay=3), out=tmp_path)
+    assert same(plain.model, launched.model) and "one by one" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_broken_recording_leaves_the_generator_in_order() -> None:
+    """What waits is found before the recording; so here the recording alone is broken."""
+    calls: list[int] = []
+
+    def program() -> None:
+        calls.append(1)
+        torch.randn(5, device="cuda")
+        if len(calls) == 3:
+            torch.cuda.synchronize()
+
+    with pytest.raises(Exception, match=r"."):
+        captured(program, torch.device("cuda", 0))
+    torch.cuda.manual_seed(3)
+    first = torch.randn(5, device="cuda")
+    torch.cuda.manual_seed(3)
+    assert torch.equal(first, torch.randn(5, device="cuda")) and torch.cuda.current_stream() == torch.cuda.default_stream()
 
 
 def test_nan_on_a_gpu_is_found_at_its_step() -> None:

@@ -17,8 +17,9 @@ from vaekit.evaluate import evaluate
 from vaekit.objectives import VQ, Beta, BetaTC, Linear, Schedule
 from vaekit.quantise import Codebook, UniformCodes
 from vaekit.recipes.digits import digits
-from vaekit.train.engine import COMPILE_FROM, Engine, InGraphAdam, Sums, worth_compiling
-from vaekit.train.meter import Meter
+from vaekit.train.adam import InGraphAdam
+from vaekit.train.engine import COMPILE_FROM, Engine, worth_compiling
+from vaekit.train.meter import Meter, Sums
 from vaekit.train.step import Step
 
 quiet: Callable[..., Any] = partial(fit, progress=False)

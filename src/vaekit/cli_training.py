@@ -32,6 +32,9 @@ def train_command(
     compile: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="One program of each step; by default in long runs.")
     ] = None,
+    replay: Annotated[
+        int | None, typer.Option(help="Steps that start as one, on a GPU as a CUDA graph; by default each by itself.", min=1)
+    ] = None,
     devices: Annotated[int | None, typer.Option(help="Processes that train together, a device each.", min=1)] = None,
     strategy: Annotated[str | None, typer.Option(help="ddp, or fsdp to divide the weights over the devices.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events beside the CSV.")] = False,
@@ -72,6 +75,7 @@ def train_command(
             device=device,
             precision=precision,
             compile=compile,
+            replay=replay,
             devices=devices,
             strategy=strategy,
             tensorboard=tensorboard,

@@ -41,6 +41,7 @@ def train(
     device: str | None = None,
     precision: str | None = None,
     compile: bool | None = None,
+    replay: int | None = None,
     devices: int | None = None,
     strategy: str | None = None,
     tensorboard: bool = False,
@@ -59,6 +60,7 @@ def train(
         device: "auto", "cpu", "cuda" or "cuda:1"; by default the recipe's.
         precision: "32-true", "64-true", "bf16-mixed" or "auto" (see `Training`); by default the recipe's.
         compile: make one program of each step, or not; by default the recipe's, see `Training`.
+        replay: steps that start as one; by default the recipe's, see `Training`.
         devices: processes that train together; by default as many as torchrun has started, or the recipe's. It may change on resuming,
             which then is no longer bit for bit.
         strategy: "ddp" or "fsdp"; by default the recipe's.
@@ -73,11 +75,11 @@ def train(
     resume = resume and (rank is None or out is None or Path(out, "run.json").is_file())
     if resume:
         given = None if precision is None else Training(precision=precision, device=device or "auto").resolved().precision
-        run = _continued(recipe, function, arguments or {}, out=out, seed=seed, precision=given, compile=compile)
+        run = _continued(recipe, function, arguments or {}, out=out, seed=seed, precision=given, compile=compile, replay=replay)
         device = device or run.config.device or None
     else:
         seed = 1 if seed is None else seed
-        config = Config(recipe, complete(function, arguments or {}), seed=seed, precision=precision or "", compile=compile)
+        config = Config(recipe, complete(function, arguments or {}), seed=seed, precision=precision or "", compile=compile, replay=replay)
         config = replace(config, device=device or "", devices=devices or (1 if rank is None else rank.size), strategy=strategy or "ddp")
         run = Run(Path(), replace(config, command=command_line(recipe, arguments or {}, config, out)))
     plan = build(function, run.config, read_known(run) if resume and takes_known(function) else None)
@@ -90,6 +92,7 @@ def train(
         device=device or plan.training.device,
         precision=precision,
         compile=plan.training.compile if run.config.compile is None else run.config.compile,
+        replay=run.config.replay or plan.training.replay,
         devices=devices or (plan.training.devices if rank is None else rank.size),
         strategy=strategy or plan.training.strategy,
     ).resolved()
@@ -184,6 +187,7 @@ def _continued(
     seed: int | None,
     precision: str | None,
     compile: bool | None,
+    replay: int | None,
 ) -> Run:
     """The run to resume, after a look that it is the one that is meant."""
     if out is None:
@@ -195,7 +199,7 @@ def _continued(
     source = source_of(function)
     if source is not None and not (run.copy.is_file() and source.read_bytes() == run.copy.read_bytes()):
         raise InputError(f"{source} has changed since {run.path} was started with it: put it back as {run.copy} is, or start a new run")
-    common = {"seed": seed, "precision": precision, "compile": compile}
+    common = {"seed": seed, "precision": precision, "compile": compile, "replay": replay}
     asked = {**arguments, **{key: value for key, value in common.items() if value is not None}}
     started = {**run.config.arguments, **{key: getattr(run.config, key) for key in common}}
     for key, value in asked.items():
@@ -219,6 +223,7 @@ def command_line(recipe: str, arguments: Mapping[str, Any], config: Config, out:
     words += [f"--seed={config.seed}"]
     words += [f"--precision={config.precision}"] if config.precision else []
     words += [] if config.compile is None else ["--compile" if config.compile else "--no-compile"]
+    words += [] if config.replay is None else [f"--replay={config.replay}"]
     words += _together(config)
     words += [] if out is None else ["--out", str(out)]
     return shlex.join(words)

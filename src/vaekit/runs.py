@@ -50,6 +50,7 @@ class Config:
         seed: of weights and training.
         precision: of training.
         compile: as asked; None leaves it to the run.
+        replay: steps that start as one, as asked; None for the recipe's.
         device: asked for; empty for the recipe's.
         devices: of the last start: a run may go on with others.
         strategy: of several processes, ddp or fsdp.
@@ -66,6 +67,7 @@ class Config:
     seed: int
     precision: str
     compile: bool | None = None
+    replay: int | None = None
     device: str = ""  # asked for; empty for the recipe's
     devices: int = 1  # of the last start: a run may go on with others
     strategy: str = "ddp"

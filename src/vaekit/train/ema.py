@@ -36,8 +36,18 @@ class EMA:
 
     def update(self, step: int) -> None:
         """After the optimiser's step number ``step``, counted from 0."""
-        weight = (1 - self.decay) / (1 - self.decay ** (step + 1))
-        torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), weight)
+        torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), self.weight(step))
+
+    def weight(self, step: int) -> float:
+        """What the weights after step number ``step`` count for in the average."""
+        return (1 - self.decay) / (1 - self.decay ** (step + 1))
+
+    def blend(self, weight: Tensor) -> None:
+        """`update` with a `weight` that stands in a tensor ``[]``."""
+        averages, live = list(self.average.values()), list(self.live.values())
+        changes = torch._foreach_sub(live, averages)
+        torch._foreach_mul_(changes, weight)
+        torch._foreach_add_(averages, changes)
 
     def load(self, average: Mapping[str, Tensor]) -> None:
         """An average that was saved."""

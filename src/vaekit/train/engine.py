@@ -1,30 +1,32 @@
-"""One step of training: as the operations come, or compiled into one program."""
+"""One step of training: as the operations come, compiled into one program, or one of several that start together."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import Adam, AdamW, Optimizer
 
 from vaekit.compiling import Compiled, NotCompiledError
 from vaekit.data.core import Prepare
 from vaekit.objectives.core import Loss, Objective
 from vaekit.objectives.rates import Penalty
+from vaekit.train.adam import InGraphAdam, Moments
 from vaekit.train.checks import constant_from
-from vaekit.train.feed import Feed
-from vaekit.train.meter import summed, values_of
-from vaekit.train.ranks import Ranks, Rows, count
+from vaekit.train.feed import Feed, SplitFeed
+from vaekit.train.meter import Sums, summed, values_of
+from vaekit.train.ranks import Rows, count
+from vaekit.train.replay import Launches
+from vaekit.train.run import Run
 from vaekit.train.settings import Training
 from vaekit.train.sharding import whole
 from vaekit.train.step import Step
 from vaekit.types import Batch
 
-__all__ = ["COMPILE_FROM", "Engine", "InGraphAdam", "Moments", "Sums", "hooked", "known", "worth_compiling"]
+__all__ = ["COMPILE_FROM", "Engine", "familiar", "hooked", "known", "worth_compiling"]
 
 COMPILE_FROM = 2000
 """Steps of a run from which compiling (some ten seconds, less when torch finds it in its cache) saves more than it takes."""
@@ -50,12 +52,9 @@ def known(module: nn.Module, prepare: Prepare) -> bool:
     return all(familiar(part) for part in parts) and not any(hooked(part) for part in module.modules())
 
 
-class Sums(NamedTuple):
-    """What a step adds to the epoch's means: names, float64 sums ``[n]`` (``total``), and the number of examples, ``rows``."""
-
-    names: tuple[str, ...]
-    total: Tensor
-    rows: int
+def promised(module: Step) -> bool:
+    """Whether the objective and its penalties promise that a step is tensor operations alone (`Objective.compiles`)."""
+    return all(vars(type(m)).get("compiles", False) for m in module.objective.modules() if isinstance(m, Objective | Penalty))
 
 
 def worth_compiling(training: Training, module: Step, device: torch.device, steps: int | None) -> bool:
@@ -65,8 +64,7 @@ def worth_compiling(training: Training, module: Step, device: torch.device, step
     By default not where images are normalised by the batch: what becomes of that is slower than torch's own (measured on ResNet-18: two
     minutes to compile, and then 1.17 of the time).
     """
-    promised = all(vars(type(m)).get("compiles", False) for m in module.objective.modules() if isinstance(m, Objective | Penalty))
-    if not promised or training.precision == "64-true" or training.devices > 1:
+    if not promised(module) or training.precision == "64-true" or training.devices > 1:
         return False
     if training.compile is not None:
         return training.compile
@@ -74,48 +72,70 @@ def worth_compiling(training: Training, module: Step, device: torch.device, step
     return device.type == "cpu" and (steps or 0) >= COMPILE_FROM and not normalised
 
 
+def not_replayed(training: Training, run: Run, feed: Feed) -> str | None:
+    """Why the steps of a run cannot be started several at a time, where they cannot; a clause."""
+    if training.devices > 1:
+        return "several processes train together"
+    if training.precision == "64-true":
+        return "a GPU reads the learning rate in float32"
+    if not promised(run.module):
+        return "the objective does not promise that a step is tensor operations alone (Objective.compiles)"
+    if constant_from(run.module.objective) is None:
+        return "a schedule of the objective never settles"
+    if any(hooked(part) for part in run.module.modules()):
+        return "there are hooks in the model, which a recording would not call"
+    if not InGraphAdam.suits(run.optimiser) or not run.optimiser.param_groups[0]["fused"]:
+        return "the optimiser is not torch's fused Adam or AdamW with one group of parameters"
+    if not isinstance(feed, SplitFeed) or feed.on_disk:
+        return "the rows do not lie in memory"
+    return None
+
+
 class Engine:
-    """``engine(rows, step)`` takes the gradients of the surrogate's batch mean, ``engine.update()`` the optimiser's step.
+    """``engine(rows, step)`` takes the gradients of the surrogate's batch mean, ``engine.update(step)`` the steps of the optimiser
+    and of the weights' average.
 
     Compiled, both are one program, with the gathering of the rows, noise, clipping and sums: nothing in it waits for Python, and the
     weights have changed before anybody could look at the loss. (Of an optimiser other than Adam and AdamW the step stays apart.) A
     warm-up's steps (its schedules change each time), an epoch's odd batch and what torch cannot compile run as they are. Both ways agree
     to rounding, noise included.
 
+    Several full batches may go at once (`many`, `together`), as `Launches` has it; compiled or not.
+
     Args:
-        module: model and objective, where they are trained.
-        forward: the same, in the precision of the training.
+        run: model and objective, where they are trained, and torch's own optimiser; among its processes each takes its part of a batch.
+        forward: model and objective in the precision of the training.
         fabric: for the backward pass of ``forward``: `OneDevice`, or Fabric.
-        optimiser: as that sees it; ``bare`` is torch's own.
+        optimiser: as that sees it.
         feed: makes rows a batch; of rows in memory the gathering is part of the program, others are given to it.
-        ranks: the processes, each of which takes its part of a batch.
-        training: precision and clipping.
+        training: precision, clipping, schedule and steps at a time.
         compiled: whether to compile.
-        note: told once where compiling failed.
+        note: told once where compiling failed, or taking several steps at a time.
     """
 
     def __init__(
         self,
-        module: Step,
+        run: Run,
         forward: Callable[[Batch, int], Loss],
         fabric: Any,
         optimiser: Any,
-        bare: Optimizer,
         feed: Feed,
-        ranks: Ranks,
         training: Training,
         *,
         compiled: bool,
         note: Callable[[str], None],
     ) -> None:
-        self.module, self.forward, self.fabric, self.feed, self.training = module, forward, fabric, feed, training
-        self.optimiser, self.bare, self.ranks = optimiser, bare, ranks
+        module = run.module
+        self.run, self.module, self.forward, self.fabric, self.feed, self.training = run, module, forward, fabric, feed, training
+        self.optimiser, self.ranks = optimiser, run.ranks
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.constant_from = constant_from(module.objective)
         fixed = known(module, feed.prepare)
         self.whole = Compiled(self._whole, differentiates=True, fixed=fixed, substitute=False, note=note) if compiled else None
-        self.adam = InGraphAdam(bare, self.parameters) if compiled and InGraphAdam.suits(bare) else None
-        self.updated = False
+        in_graph = (compiled or training.replay > 1) and InGraphAdam.suits(run.optimiser)
+        self.adam = InGraphAdam(run.optimiser, self.parameters) if in_graph else None
+        self.launches = self._launches(note) if training.replay > 1 else None
+        self.updated = self.averaged = False
 
     def __call__(self, rows: Rows, step: int, *, careful: bool) -> Sums:
         """A step's sums.
@@ -125,7 +145,7 @@ class Engine:
             step: its number.
             careful: leave the weights alone until `update`.
         """
-        self.updated = False
+        self.updated = self.averaged = False
         size = count(rows)
         full = size == self.feed.size
         steady = self.constant_from is not None and step >= self.constant_from
@@ -147,12 +167,66 @@ class Engine:
             self.updated = True
         return Sums(names, total, size)
 
-    def update(self) -> None:
-        """The optimiser's step, where the program has not done it."""
+    def update(self, step: int) -> None:
+        """The optimiser's step, where the program has not done it, and that of the weights' average after step number ``step``."""
         if not self.updated:
             self.optimiser.step()
             if self.adam is not None:
                 self.adam.seen = None  # the count of steps has gone on without it
+        if self.run.ema is not None and not self.averaged:
+            self.run.ema.update(step)
+
+    def many(self, *, careful: bool) -> int:
+        """How many of the next steps of the run go `together`; 1 where each is to be looked at (``careful``)."""
+        at = self.run.at
+        return 1 if self.launches is None or careful else self.launches.many(at.batch, at.step)
+
+    def together(self, rows: Sequence[Rows], step: int, *, careful: bool) -> Sums:
+        """The sums of as many steps as `many` said, the first of which is number ``step``; more than one are updated as well, for one
+        ``careful`` is that of a call."""
+        if self.launches is None or len(rows) == 1:
+            return self(rows[0], step, careful=careful)
+        found = self.launches(torch.stack([index for index in rows if isinstance(index, Tensor)]), step)
+        self.updated = self.averaged = True
+        return found
+
+    def _launches(self, note: Callable[[str], None]) -> Launches | None:
+        reason = not_replayed(self.training, self.run, self.feed)
+        if reason is not None or self.adam is None:
+            note(f"steps are taken one by one and not {self.training.replay} at a time: {reason}")
+            return None
+        full = (self.feed.rows or 0) // self.feed.size * self.training.repeat
+        begin = self.constant_from or 0
+        return Launches(self.run, self.training, self.adam, full=full, begin=begin, step=self._in_launch, plain=self._one_by_one, note=note)
+
+    def _in_launch(self, rows: Tensor, scalars: Tensor, rate: Tensor, weight: Tensor) -> Sums:
+        """A whole step; what another step has otherwise stands in tensors."""
+        adam, ema, compiled = self.adam, self.run.ema, None
+        assert adam is not None
+        if self.whole is not None and not self.whole.failed:
+            with suppress(NotCompiledError):
+                compiled = self.whole(rows, Moments(scalars, adam.first, adam.second))
+        if compiled is not None:
+            adam.count_there()
+            sums = Sums(*compiled[:2], len(rows))
+        else:
+            sums = self._plain(rows, self.constant_from or 0)
+            with adam.rate_from(rate):
+                self.optimiser.step()
+        if ema is not None:
+            ema.blend(weight)
+        return sums
+
+    def _one_by_one(self, rows: Tensor, step: int) -> Sums:
+        """The steps of a group as they come, their updates with them."""
+        total: list[Tensor] = []
+        for number, index in enumerate(rows, step):
+            self.run.scale_rates(self.training.schedule(number))
+            self.updated = self.averaged = False
+            names, sums, _ = self._plain(index, number)
+            self.update(number)
+            total.append(sums)
+        return Sums(names, torch.stack(total).sum(0), rows.numel())
 
     def _plain(self, rows: Rows, step: int) -> Sums:
         for p in self.parameters:
@@ -180,80 +254,3 @@ class Engine:
             return names, total, grads
         self.adam.apply(grads, adam)
         return names, total, ()
-
-
-class Moments(NamedTuple):
-    """What an update by Adam reads and changes: ``[lr / (1 - beta_1^t), sqrt(1 - beta_2^t), lr]``, and the averages of each parameter,
-    ``first`` of its gradient and ``second`` of its square. For M models stacked along the first axis of parameters and averages the scalars
-    are float32 ``[3, M]``."""
-
-    scalars: Tensor
-    first: list[Tensor]
-    second: list[Tensor]
-
-
-class InGraphAdam:
-    r"""The update of `torch.optim.Adam` and `AdamW`, on their own state, as operations that a program can be made of.
-
-    .. math:: m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
-              \theta \leftarrow \theta - \frac{\eta}{1 - \beta_1^t} \frac{m}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
-
-    ``parameters`` are tensors of any shape and ``optimiser`` is torch's, whose settings and state it takes. Kingma and Ba, "Adam", ICLR
-    2015; Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
-    """
-
-    def __init__(self, optimiser: Optimizer, parameters: Sequence[Tensor]) -> None:
-        self.optimiser, self.parameters = optimiser, parameters
-        (group,) = optimiser.param_groups
-        self.betas, self.eps, self.decay = group["betas"], group["eps"], group["weight_decay"]
-        self.decoupled = group.get("decoupled_weight_decay", type(optimiser) is AdamW)
-        self.seen: object = None
-
-    @staticmethod
-    def suits(optimiser: Optimizer) -> bool:
-        """Whether it is the plain method, with the same settings for all parameters and nobody who is called at a step."""
-        if type(optimiser) not in (Adam, AdamW) or len(optimiser.param_groups) != 1:
-            return False
-        (group,) = optimiser.param_groups
-        if optimiser._optimizer_step_pre_hooks or optimiser._optimizer_step_post_hooks or "step" in vars(optimiser):
-            return False  # somebody wants to be called
-        return not (group["amsgrad"] or group["maximize"] or group["differentiable"] or isinstance(group["lr"], Tensor))
-
-    def moments(self) -> Moments | None:
-        """The averages and the scalars of the next step; None before the first, which makes them, and where the counts of steps differ."""
-        state = self.optimiser.state
-        if self.seen is not state:  # loading a checkpoint makes another, and so may a step of its own
-            used = [state[p] for p in self.parameters if p in state]
-            self.first, self.second = ([entry[name] for entry in used] for name in ("exp_avg", "exp_avg_sq"))
-            counts = {int(entry["step"]) for entry in used}
-            if len(counts) != 1:
-                return None
-            (self.t,), self.seen = counts, state
-            self.steps = torch.stack([entry["step"] for entry in used])
-            for entry, step in zip(used, self.steps, strict=True):
-                entry["step"] = step  # a view: one addition counts for all parameters
-        one, two = self.betas
-        lr, t = self.optimiser.param_groups[0]["lr"], self.t + 1
-        scalars = torch.tensor([lr / (1 - one**t), math.sqrt(1 - two**t), lr], dtype=torch.float64)
-        return Moments(scalars.to(self.first[0].device), self.first, self.second)
-
-    def count(self) -> None:
-        """A step with these moments has been done."""
-        self.t += 1
-        self.steps.add_(1)
-
-    @torch.no_grad()
-    def apply(self, grads: tuple[Tensor | None, ...], moments: Moments) -> None:
-        """Change parameters and their averages ``moments`` in place by ``grads``: a gradient of its shape for each parameter, None where
-        there is none."""
-        one, two = self.betas
-        used = [(p, grad) for p, grad in zip(self.parameters, grads, strict=True) if grad is not None]
-        for (p, grad), first, second in zip(used, moments.first, moments.second, strict=True):
-            size, root, lr = (s.view(s.shape + (1,) * (p.dim() - s.dim())) if s.dim() else s for s in moments.scalars.unbind())
-            if self.decay and self.decoupled:
-                p.mul_(1 - lr * self.decay)
-            elif self.decay:
-                grad = grad + self.decay * p
-            first.copy_(first + (grad - first) * (1 - one))
-            second.copy_(second * two + grad * grad * (1 - two))
-            p.sub_(size * (first / (second.sqrt() / root + self.eps)))

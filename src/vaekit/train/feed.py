@@ -23,7 +23,7 @@ from vaekit.train.run import permutation
 from vaekit.train.settings import Training
 from vaekit.types import Batch
 
-__all__ = ["Feed", "SplitFeed", "StreamFeed", "feeds_of", "in_order"]
+__all__ = ["Feed", "SplitFeed", "StreamFeed", "feeds_of", "grouped", "in_order"]
 
 DEPTH = 8
 """Batches read ahead from a file."""
@@ -173,6 +173,18 @@ def feeds_of(data: object, training: Training, device: torch.device) -> dict[str
 def in_order(split: Split, device: torch.device, size: int) -> SplitFeed:
     """The rows as they stand, ``size`` at a time."""
     return SplitFeed(split, device, size, lambda epoch: torch.arange(len(split)))
+
+
+def grouped(visits: Iterator[tuple[Rows, bool]], many: Callable[[], int]) -> Iterator[tuple[list[Rows], bool]]:
+    """The steps of an epoch (``visits``, as `Feed.epoch` gives them) in groups; ``many`` is asked before each how many belong to it.
+
+    >>> import itertools
+    >>> steps, sizes = [(torch.tensor([n]), n == 4) for n in range(5)], itertools.count(1)
+    >>> [(len(rows), last) for rows, last in grouped(iter(steps), lambda: next(sizes))]
+    [(1, False), (2, False), (2, True)]
+    """
+    while group := list(islice(visits, many())):
+        yield [rows for rows, _ in group], group[-1][1]
 
 
 def _with_last(items: Iterator[Rows]) -> Iterator[tuple[Rows, bool]]:

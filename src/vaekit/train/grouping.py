@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from vaekit.objectives.core import Objective
 from vaekit.objectives.rates import Penalty
+from vaekit.train.adam import InGraphAdam
 from vaekit.train.alike import Comparison, Place, difference
-from vaekit.train.engine import InGraphAdam, hooked
+from vaekit.train.engine import hooked
 from vaekit.train.program import NotTogetherError
 from vaekit.train.stack import Cell
 from vaekit.train.step import Step

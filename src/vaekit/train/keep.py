@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["Buffers", "as_parameters", "channels_last", "come_back", "forms"]
+__all__ = ["Buffers", "as_parameters", "channels_last", "come_back", "forms", "plain_values"]
 
 
 class Buffers:
@@ -45,6 +45,11 @@ def as_parameters(optimiser: Optimizer) -> None:
         for name, t in state.items():
             if isinstance(t, Tensor) and t.shape == p.shape and t.stride() != p.stride():
                 state[name] = torch.empty_like(p, dtype=t.dtype).copy_(t)
+
+
+def plain_values(module: nn.Module) -> list[dict[str, object]]:
+    """The numbers and texts that its parts hold in plain attributes, where a program made of tensors would not see them change."""
+    return [{k: v for k, v in vars(part).items() if isinstance(v, bool | int | float | str)} for part in module.modules()]
 
 
 def forms(module: nn.Module) -> dict[str, tuple[torch.dtype, bool]]:

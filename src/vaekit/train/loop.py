@@ -36,7 +36,7 @@ from vaekit.train.collapse import warn_of_collapse
 from vaekit.train.ema import EMA
 from vaekit.train.engine import Engine, worth_compiling
 from vaekit.train.fabric import check_processes, connect
-from vaekit.train.feed import feeds_of
+from vaekit.train.feed import feeds_of, grouped
 from vaekit.train.identity import settings
 from vaekit.train.keep import Buffers, channels_last, come_back, forms
 from vaekit.train.logs import CSV, Logger, TextLog, read_csv
@@ -54,9 +54,9 @@ from vaekit.train.validation import validate
 __all__ = ["Fitted", "fit"]
 
 CHECK_EVERY = {"cpu": 1, "cuda": 64, "compiled": 256}
-"""Steps between two looks at whether all is finite. On a GPU each look waits for it, and a compiled step has changed the weights before
-anybody can look; so there the run goes on without looking, keeps a copy of its state, and if something was not finite goes back to the
-copy and repeats those steps one look at a time, not compiled."""
+"""Steps between two looks at whether all is finite. On a GPU each look waits for it, and a compiled step, or several that start as one,
+have changed the weights before anybody can look; so there the run goes on without looking, keeps a copy of its state, and if something was
+not finite goes back to the copy and repeats those steps one look at a time, as they come."""
 
 EPOCH_SECONDS = 5.0
 """An epoch that ends sooner than this after the last checkpoint writes none: of a small network that would take a good part of the epoch's
@@ -108,7 +108,8 @@ def fit(
         training: how; default ``Training()``.
         out: a folder for checkpoints, ``metrics.csv``, ``log.txt`` and at the end ``model.safetensors``; None keeps all in memory.
         resume: go on from the newest checkpoint in ``out``; the end is the same, bit for bit, as without the interruption. (With another
-            number of epochs, or another ``compile``, the run may be compiled where it was not, which changes it by rounding.)
+            number of epochs, or another ``compile`` or ``replay``, the run may be compiled where it was not, which changes it by
+            rounding.)
         loggers: other places for each epoch's row, such as `TensorBoard`.
         progress: show a bar on stderr (plain lines where stderr is no terminal).
 
@@ -204,7 +205,9 @@ def fit(
         compiled = worth_compiling(training, given, device, steps)
         together = f", {ranks.size} processes ({training.strategy}) with a part of each batch" if ranks.size > 1 else ""
         note(f"{training.precision} on {device}{together}, {'each full batch compiled into one program' if compiled else 'not compiled'}")
-        engine = Engine(module, forward, fabric, optimiser, bare, feed, ranks, training, compiled=compiled, note=note)
+        engine = Engine(run, forward, fabric, optimiser, feed, training, compiled=compiled, note=note)
+        if engine.launches is not None:
+            note(f"{training.replay} full batches at a time, as one launch")
         clock = Clock(60 * training.checkpoint_minutes)
         epoch_clock = Clock(min(clock.seconds, EPOCH_SECONDS))
         started = time.monotonic() - run.at.seconds
@@ -226,7 +229,7 @@ def fit(
 
         if not resumed:
             save()
-        interval, kept = CHECK_EVERY["compiled" if compiled else device.type], Buffers(module)
+        interval, kept = CHECK_EVERY["compiled" if compiled or engine.launches else device.type], Buffers(module)
         every = interval
         bar = progress_for(epochs=training.epochs, steps=steps, start=run.at.step, show=progress and ranks.first)
         stack.callback(bar.close)
@@ -235,37 +238,38 @@ def fit(
         def over() -> bool:
             return run.at.epoch >= training.epochs or (training.patience is not None and run.at.stale >= training.patience)
 
+        def many() -> int:
+            return engine.many(careful=every == 1)
+
         while not over():
             module.train()
             good = run.snapshot() if every > 1 else None
-            for rows, last in feed.epoch(run.at.epoch, run.at.batch):
+            for group, last in grouped(feed.epoch(run.at.epoch, run.at.batch), many):
                 noise = {}
                 if good is None:
                     noise = ranks.noise()
                     kept.keep()
-                run.scale_rates(training.schedule(run.at.step))
-                run.meter.accumulate(*engine(rows, run.at.step, careful=every == 1))
+                after = run.at.step + len(group)
+                run.scale_rates(training.schedule(after - 1))
+                run.meter.accumulate(*engine.together(group, run.at.step, careful=every == 1))
 
-                look = last or (run.at.step + 1) % every == 0
+                look = last or after // every > run.at.step // every
                 asked, due = ranks.agree(stop.asked, store is not None and ranks.first and clock.due(), look=look)
                 look = look or asked or due
                 if look and not run.meter.finite():
                     if good is None:
                         ranks.restore(noise)
                         kept.put_back()
-                        with ranks.share(rows, run.at.step, everything=True):
-                            what = explain(module, forward, feed.batch(rows), run.at.step)
+                        with ranks.share(group[0], run.at.step, everything=True):
+                            what = explain(module, forward, feed.batch(group[0]), run.at.step)
                         kept.put_back()
                         where = f"step {run.at.step}, epoch {run.at.epoch + 1}"
                         raise NonFiniteError(f"{where}: {what}; the weights were not updated; {_kept(store)}")
                     run.restore(good, "the copy")
                     every = 1
                     break
-                engine.update()
-                if run.ema is not None:
-                    run.ema.update(run.at.step)
-                run.at.step += 1
-                run.at.batch += 1
+                engine.update(run.at.step)
+                run.at.step, run.at.batch = after, run.at.batch + len(group)
                 if bar_clock.due():
                     bar.refresh(run.at.epoch + 1, run.at.step, run.meter.means())
                     bar_clock.reset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,15 @@ from torch import Tensor
 from vaekit.errors import InputError
 from vaekit.objectives.core import Loss
 
-__all__ = ["Meter", "named", "summed", "values_of"]
+__all__ = ["Meter", "Sums", "named", "summed", "values_of"]
+
+
+class Sums(NamedTuple):
+    """What a step adds to the epoch's means: names, float64 sums ``[n]`` (``total``), and the number of examples, ``rows``."""
+
+    names: tuple[str, ...]
+    total: Tensor
+    rows: int
 
 
 class Meter:

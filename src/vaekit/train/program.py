@@ -23,9 +23,11 @@ from vaekit import noise
 from vaekit.compiling import Compiled, NotCompiledError, together
 from vaekit.data.core import Split
 from vaekit.objectives.schedules import Schedule
+from vaekit.train.adam import InGraphAdam, Moments
 from vaekit.train.alike import Place
 from vaekit.train.checks import constant_from
-from vaekit.train.engine import InGraphAdam, Moments, familiar, known
+from vaekit.train.engine import familiar, known
+from vaekit.train.keep import plain_values
 from vaekit.train.meter import summed, values_of
 from vaekit.train.settings import Training
 from vaekit.train.step import Step
@@ -107,7 +109,7 @@ def recorded(module: Step, split: Split, training: Training, index: Tensor, step
     source = Recording(torch.Generator(device).manual_seed(training.seed))
     parameters = [p for p in module.parameters() if p.requires_grad]
     before, buffers = _generators(device), {name: b.clone() for name, b in module.named_buffers()}
-    kept, plain = dict(buffers), _plain(module)
+    kept, plain = dict(buffers), plain_values(module)
     known = {t.untyped_storage().data_ptr() for t in [*module.parameters(), *buffers.values()]}
     saved: dict[int, int] = {}
 
@@ -124,7 +126,7 @@ def recorded(module: Step, split: Split, training: Training, index: Tensor, step
         loss = functional_call(module, buffers, (batch, step))
     if not all(torch.equal(a, b) for a, b in zip(before, _generators(device), strict=True)):
         raise NotTogetherError("its noise is drawn by other means than vaekit.noise (dropout, a zuko flow, a choice among codes)")
-    if any(buffers.get(name) is not b for name, b in kept.items()) or _plain(module) != plain:
+    if any(buffers.get(name) is not b for name, b in kept.items()) or plain_values(module) != plain:
         raise NotTogetherError("it keeps what changes in plain attributes, or puts new tensors in the place of its buffers")
     grads = torch.autograd.grad(loss.surrogate.mean(), parameters, allow_unused=True)
     names, _, _ = summed(values_of(loss, loss.surrogate.new_zeros(())))
@@ -136,11 +138,6 @@ def recorded(module: Step, split: Split, training: Training, index: Tensor, step
 def autocast(training: Training, device: torch.device) -> Any:
     """The precision of a forward pass, as ``training`` says."""
     return torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16-mixed")
-
-
-def _plain(module: torch.nn.Module) -> list[dict[str, object]]:
-    """The numbers and texts that its parts hold."""
-    return [{k: v for k, v in vars(part).items() if isinstance(v, bool | int | float | str)} for part in module.modules()]
 
 
 def _generators(device: torch.device) -> list[Tensor]:

@@ -64,6 +64,11 @@ class Training:
         strategy: "ddp", every process has the whole model; "fsdp", each keeps a part of the weights, averages and gradients, put
             together for each pass (torch's ``fully_shard``). Weights and checkpoints are whole in both, and any number of processes can
             resume.
+        replay: full batches whose steps start as one once the objective's schedules have settled: on a GPU as a CUDA graph, recorded
+            once, so that nothing in them waits for Python; not yet run on one. Rows in memory, torch's fused Adam or AdamW, an objective
+            that promises it (`Objective.compiles`), one process, no "64-true"; else, or where a recording fails or does not do what the
+            plain steps do, the steps are taken one by one and the log says why. Checkpoints and interruptions wait for a group's end.
+            The numbers change by rounding at most. On a processor the same steps are called one after the other, which gains nothing.
 
     Raises:
         InputError: a value out of range.
@@ -90,9 +95,19 @@ class Training:
     compile: bool | None = None
     devices: int = 1
     strategy: str = "ddp"
+    replay: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("keep", 1), ("repeat", 1), ("seed", 0), ("devices", 1)):
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("patience", 1),
+            ("keep", 1),
+            ("repeat", 1),
+            ("seed", 0),
+            ("devices", 1),
+            ("replay", 1),
+        ):
             value = getattr(self, name)
             if value is None and name == "patience":
                 continue

@@ -15,8 +15,8 @@ from torch import Tensor
 from vaekit.errors import NonFiniteError
 from vaekit.models.core import LatentModel
 from vaekit.objectives.core import Loss, Objective
+from vaekit.train.adam import InGraphAdam, Moments
 from vaekit.train.checkpoint import Checkpoints
-from vaekit.train.engine import InGraphAdam, Moments
 from vaekit.train.logs import Logger
 from vaekit.train.meter import Meter
 from vaekit.train.program import NotTogetherError, Program, Recorded, Request, autocast, recorded
