@@ -5,6 +5,9 @@ fitted to all rows without their labels and tested on them. The estimator is tol
 `LocalOutlierFactor` is; the rest is as it comes. Columns are standardised for all detectors alike. The figure is the area under
 the ROC curve in percent, the median over seeds with half the range as its error.
 
+With ``--modes`` or ``--detectors`` a part is measured, and the rest of the record stays as it is: ``measured_with`` among its settings says
+which commit each part is of.
+
 The data are the archives of ADBench (Han et al., NeurIPS 2022) in the folder ``adbench`` of the data folder, VAEKIT_DATA.
 Run: python -m benchmarks.anomalies
 """
@@ -12,6 +15,7 @@ Run: python -m benchmarks.anomalies
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import time
@@ -29,7 +33,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
-from benchmarks.record import write
+from benchmarks.record import RESULTS, commit, write
 from vaekit.apps.anomaly import VAEOutlierDetector
 
 Array = NDArray[np.float64]
@@ -93,6 +97,7 @@ def centre(train: Array, test: Array, seed: int) -> Array:
 
 DEFAULT: dict[str, Detector] = {"vae": vae, "pca": pca, "forest": forest, "svm": svm, "neighbours": neighbours}
 DETECTORS = DEFAULT | {"centre": centre}
+MODES = ("normal", "mixed")
 
 
 def area(name: str, mixed: bool, detector: Detector, seed: int, folder: Path) -> float:
@@ -114,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DEFAULT))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--record", default="tables/anomalies", help="name of the record; empty for none")
     given = parser.parse_args()
@@ -122,7 +128,7 @@ def main() -> None:
     folder = Path(os.environ.get("VAEKIT_DATA", "data")).expanduser() / "adbench"
     found: dict[tuple[str, str, str], list[float]] = {}
     for seed in range(given.seeds):
-        for mode in ("normal", "mixed"):
+        for mode in given.modes:
             for method in given.detectors:
                 start = time.process_time()
                 for name in given.sets:
@@ -130,14 +136,20 @@ def main() -> None:
                 row = " ".join(f"{name} {found[mode, name, method][-1]:.1f}" for name in given.sets)
                 print(f"seed {seed} {mode} {method}: {row} ({time.process_time() - start:.0f} s)", flush=True)
         if given.record:
-            save(given.record, found, given.sets, given.detectors, seed + 1)
+            save(given.record, found, given.sets, seed + 1)
 
 
-def save(record: str, found: dict[tuple[str, str, str], list[float]], sets: list[str], detectors: list[str], seeds: int) -> None:
-    """The record of the seeds that are through."""
-    figures: dict[str, dict[str, float | str | None]] = {}
-    for mode in ("normal", "mixed"):
-        for method in detectors:
+def save(record: str, found: dict[tuple[str, str, str], list[float]], sets: list[str], seeds: int) -> None:
+    """The record of the seeds that are through, and of what is not measured anew."""
+    path = RESULTS / f"{record}.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"figures": {}, "settings": {}}
+    parts = dict(before["settings"].get("measured_with", {}))
+    methods = {name.rpartition("_mean_")[2] for name in before["figures"] if "_mean_" in name and not name.endswith("_unseen")}
+    parts = parts or {f"{mode}_{method}": before["commit"] for mode in MODES for method in sorted(methods)}
+    figures: dict[str, dict[str, float | str | None]] = dict(before["figures"])
+    for mode in MODES:
+        for method in dict.fromkeys(method for of, _, method in found if of == mode):
+            parts[f"{mode}_{method}"] = commit()
             medians = {name: statistics.median(found[mode, name, method]) for name in sets}
             for name, values in ((name, found[mode, name, method]) for name in sets):
                 figures[f"{mode}_{name}_{method}"] = {"value": medians[name], "error": (max(values) - min(values)) / 2, "unit": "%"}
@@ -152,10 +164,13 @@ def save(record: str, found: dict[tuple[str, str, str], list[float]], sets: list
         for name, value in of_mode.items()
         if f"{mode}_{name}_vae" in figures
     } or None
-    settings = {"defaults": repr(VAEOutlierDetector().get_params()), "chosen_on": list(CHOSEN_ON), "svm_rows": MOST}
-    command = "python -m benchmarks.anomalies" + (
-        "" if detectors == list(DEFAULT) else f" --detectors {' '.join(detectors)} --record {record}"
-    )
+    settings = {
+        "defaults": repr(VAEOutlierDetector().get_params()),
+        "chosen_on": list(CHOSEN_ON),
+        "svm_rows": MOST,
+        "measured_with": parts,
+    }
+    command = "python -m benchmarks.anomalies"
     write(record, command=command, seed=list(range(seeds)), settings=settings, figures=figures, published=published)
 
 

@@ -29,7 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RESULTS", "check", "quotes", "read", "verdict", "write"]
+__all__ = ["RESULTS", "check", "commit", "quotes", "read", "verdict", "write"]
 
 Record = Mapping[str, Any]
 
@@ -82,7 +82,7 @@ def write(
     record: dict[str, Any] = {
         "name": name,
         "command": command,
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _machine(),
         "versions": _versions(),
@@ -250,7 +250,8 @@ def _rounds_to(value: float, printed: str) -> bool:
 _GIT = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!docs"])
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that is checked out, with "-dirty" where tracked files other than results and pages are not as it has them."""
     try:
         head, changed = (subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout for words in _GIT)
     except (OSError, subprocess.CalledProcessError):
