@@ -199,9 +199,11 @@ def test_of_ordinary_rows_all_are_learned_as_they_are(monkeypatch: pytest.Monkey
     monkeypatch.setattr("vaekit.apps.base.train", watched)
     X = table(100, 9)
     small = VAEOutlierDetector(n_components=2, hidden_layer_sizes=(8,), max_iter=2, n_samples=4, random_state=0)
-    for given in ({}, {"novelty": True}, {"blur": 0.0, "trim": 0.0}, {"novelty": True, "blur": 0.5, "trim": 0.3}):
-        clone(small).set_params(**given).fit(X)
-    (suspect, blurred), (every, plain), (untrimmed, sharp), (most, both) = seen
+    suspicious = {"novelty": True, "coarse": 0.0, "blur": 0.5, "trim": 0.3}
+    fitted = [clone(small).set_params(**given).fit(X) for given in ({}, {"novelty": True}, {"blur": 0.0, "trim": 0.0}, suspicious)]
+    assert [len(detector.coarse_) for detector in fitted] == [0, 1, 0, 0]
+    (suspect, blurred), (every, plain), (again, alike), (untrimmed, sharp), (most, both) = seen
+    assert again == 100 and isinstance(alike, IWAE)
     assert (suspect, every, untrimmed, most) == (90, 100, 100, 70)
     assert isinstance(blurred, Blurred) and blurred.scale == 0.8 and isinstance(blurred.objective, ELBO)
     assert isinstance(plain, IWAE) and isinstance(sharp, ELBO)
@@ -221,7 +223,7 @@ def test_ordinary_rows_are_learned_more_closely() -> None:
     exact = np.logaddexp(np.log(0.92) + centre[0], np.log(0.08) + centre[1])
     off = {}
     for novelty in (False, True):
-        fitted = VAEOutlierDetector(novelty=novelty, scale=0.25, hidden_layer_sizes=(16,), max_iter=400, random_state=0).fit(X)
+        fitted = VAEOutlierDetector(novelty=novelty, coarse=0.0, scale=0.25, hidden_layer_sizes=(16,), max_iter=400, random_state=0).fit(X)
         found = exact - fitted.score_samples(new)
         off[novelty] = found.mean(), found[far].mean()
     assert off[True][0] < 1.0  # log 2 of it the share of the background

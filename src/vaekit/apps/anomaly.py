@@ -3,6 +3,14 @@ r"""Anomalies by density: how improbable a row is, which of its values make it s
 .. math:: s(x) = -\log p(x) \approx -\log \frac1K \sum_k \frac{p(x | z_k) p(z_k)}{q(z_k | x)}
 
 The score is in nats and deterministic, not a reconstruction error: a row is strange too where it is rebuilt well from an improbable code.
+Of ordinary rows two densities are learned, a close one and a coarse one, and
+
+.. math:: s(x) = -\tfrac12 \log p(x) - \tfrac12 \log p_{coarse}(x), \qquad \int e^{-s(x)} dx \le 1
+
+A close density tells rows apart from those between the groups of ordinary ones, a coarse one those that lie out on one side of all; a row
+is strange that either finds very strange. It is their logarithmic opinion pool (Genest and Zidek, "Combining probability distributions",
+Statistical Science 1986) but for the constant by which that is normalised. The integral is at most 1 by Cauchy and Schwarz, so that s is
+still a number of nats that a code could spend on x; where only one density is learned it is -log p(x).
 
 A threshold from the data that the model was fitted to alarms too rarely there and too often elsewhere. From n rows held out,
 
@@ -39,6 +47,8 @@ COMPONENTS = 20
 """Gaussians of which p(z) is a mixture, learned: groups of rows with nothing between them."""
 BLUR, TRIM = 0.8, 0.1
 """Noise while training and share of the rows left out, where there may be anomalies among the fitted rows."""
+COARSE = 2.0
+"""Scale of the second density, where all fitted rows are ordinary."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +110,15 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
     r"""Outliers of a numeric table: the rows of the lowest density under a variational autoencoder.
 
     NaN means not observed; a row is scored by what was. Names and signs are scikit-learn's: `score_samples` is log p(x) in nats, lower for
-    stranger rows, and `predict` gives -1 for outliers. `calibrate` with rows held out makes alarms of a known rate.
+    stranger rows, and `predict` gives -1 for outliers. With a ``coarse`` density too, as where ``novelty``, it is the mean of both
+    logarithms. `calibrate` with rows held out makes alarms of a known rate.
 
     Rows with different entries missing are compared by the density of their standardised entries, so that the columns' units change no
     decision, p-value or alarm. What remains is that of fewer observed entries the density is another, and most often higher: such a row
     has less to be strange by, and is called an outlier more seldom. Rows to calibrate by should miss entries as those to be judged do.
 
-    Whether the fitted rows are all known to be ordinary changes how they are best learned: ``novelty`` says so, and what ``blur`` and
-    ``trim`` are where they are None.
+    Whether the fitted rows are all known to be ordinary changes how they are best learned: ``novelty`` says so, and what ``coarse``,
+    ``blur`` and ``trim`` are where they are None.
 
     Args:
         n_components: dimensions of z; None for `vaekit.apps.base.latent_size` of the number of columns.
@@ -118,6 +129,10 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         novelty: True where all fitted rows are known to be ordinary (novelty detection); False where there may be anomalies among them
             (outlier detection). Of ordinary rows all are learned, as closely as ``scale`` lets them: by the importance-weighted bound, and
             with ``blur`` and ``trim`` 0.
+        coarse: ``scale`` of as many models again, whose log-density is averaged with that of the others; 0 for none. At a scale beyond
+            the columns' own a decoder follows only what many columns share, so that this density falls off about as the squared distance
+            from the middle does. None is 2 where ``novelty``, otherwise 0: a coarse density finds a group of anomalies within the range
+            of the rows ordinary, and so finds fewer where the close one is coarse already.
         blur: standard deviation of noise that is added to each entry while training, in the column's own, so that the density does not
             fall off right behind the last row (`vaekit.apps.blurred`); 0 for the rows as they are. None is 0 where ``novelty``, otherwise
             0.8, as large as ``scale`` by default: a decoder cannot tell rows apart that lie closer than that, and what it learns is the
@@ -125,10 +140,11 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         trim: share of the rows that training leaves out, those furthest from the middle (`vaekit.apps.background.central`). A group of
             anomalies among the fitted rows is dense, so that a model as flexible as this would learn it as one more group of rows; the
             plainest density cannot. None is 0 where ``novelty``, otherwise 0.1.
-        n_estimators: models, each with its own initial weights and order of the data; the score is the density of their mixture.
+        n_estimators: models of each density, each with its own initial weights and order of the data; a density is that of their mixture.
 
-    One more component of that mixture, with the weight of one model, is `vaekit.apps.background`: independent normal columns. Far from all
-    rows a network says whatever it continues with; there the background has the word, and a row is the stranger the further out it lies.
+    One more component of the close mixture, with the weight of one model, is `vaekit.apps.background`: independent normal columns. Far
+    from all rows a network says whatever it continues with; there the background has the word, and a row is the stranger the further out
+    it lies.
 
     The other arguments are those of `VAETransformer`.
 
@@ -150,6 +166,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "scale": [Interval(Real, 0, None, closed="neither"), None],
         "novelty": ["boolean"],
+        "coarse": [Interval(Real, 0, None, closed="left"), None],
         "blur": [Interval(Real, 0, None, closed="left"), None],
         "trim": [Interval(Real, 0, 1, closed="left"), None],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
@@ -162,6 +179,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         contamination: float = 0.1,
         scale: float | None = 0.8,
         novelty: bool = False,
+        coarse: float | None = None,
         blur: float | None = None,
         trim: float | None = None,
         n_estimators: int = 1,
@@ -179,6 +197,7 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         self.contamination = contamination
         self.scale = scale
         self.novelty = novelty
+        self.coarse = coarse
         self.blur = blur
         self.trim = trim
         self.n_estimators = n_estimators
@@ -209,7 +228,10 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
             del self.conformal_
         rows = self._rows(X, reset=True)
         self._begin(rows, self.n_estimators)
-        blur, trim = (0.0, 0.0) if self.novelty else (BLUR, TRIM)
+        coarse, blur, trim = (COARSE, 0.0, 0.0) if self.novelty else (0.0, BLUR, TRIM)
+        coarse = coarse if self.coarse is None else self.coarse
+        if coarse > 0:
+            self.coarse_ = self._untrained(lambda size: heads.GaussianFixed(size, coarse), self.n_estimators)
         kept = central(self.columns_.encode(rows), trim if self.trim is None else self.trim)
         self._train(
             rows[kept],
@@ -244,8 +266,8 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         r"""How strange each value is given the rest of its row, -log p(x_d | x_rest) in nats and the columns' own units, ``[N, D]``.
 
         0 where nothing was observed. See `vaekit.apps.weighted.explained` for the estimate; the parts of a row do not add up to its score.
-        The background component bounds them: in a table of few columns a value that contradicts the others without being far out itself
-        is hardly stranger than it would be among independent columns.
+        Under two densities it is the mean of what it is under each. The background component bounds them: in a table of few columns a
+        value that contradicts the others without being far out itself is hardly stranger than it would be among independent columns.
         """
         return self._explained(X)
 
