@@ -76,8 +76,11 @@ class BaseVAE(BaseEstimator, abc.ABC):
 
     Implementing one:
         1. List the parameters in ``__init__``, as scikit-learn asks; those below are read here.
-        2. Give ``_head(size)``, the likelihood of that many standardised columns, and ``_prior(latent)``, p(z).
+        2. Give ``_head(size)``, the likelihood of that many standardised columns, and ``_prior(latent)``, p(z); and ``_hidden``, the
+           share of the entries that encoders are not shown in training, where it is not 0.
     """
+
+    _hidden = 0.0
 
     n_components: int | None
     hidden_layer_sizes: Sequence[int]
@@ -133,7 +136,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
         latent = latent_size(columns.size) if self.n_components is None else self.n_components
         layers = [int(width) for width in self.hidden_layer_sizes]
         self.columns_, self.n_components_, self.n_iter_ = columns, latent, 0
-        self.models_ = [build(self._head(columns.size), self._prior, latent, layers, self._seed()) for _ in range(count)]
+        self.models_ = [build(self._head(columns.size), self._prior, latent, layers, self._seed(), hide=self._hidden) for _ in range(count)]
         self.noise_seed_ = self._seed()
 
     def _seed(self) -> int:
