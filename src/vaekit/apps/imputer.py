@@ -18,7 +18,7 @@ from vaekit.apps.columns import Array
 
 __all__ = ["VAEImputer", "steps_of_table"]
 
-HIDDEN = 0.15
+HIDDEN = 0.1
 """Share of the entries that the encoder is not shown in training, in the mean."""
 PACE = 10.0
 """How much faster than a weight the logarithm of a column's scale is learned: a few hundred steps have to do."""
