@@ -132,6 +132,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
     "gaussian_link_floor": Likelihood(lambda: heads.Gaussian((1, 1, 2), mean=nn.Sigmoid(), min_scale=0.4), REAL),
     "gaussian_fixed": Likelihood(lambda: heads.GaussianFixed((1, 2), 0.7, mean=nn.Sigmoid()), REAL),
     "gaussian_shared": Likelihood(lambda: heads.GaussianShared(2, scale=0.8, min_scale=0.1), REAL),
+    "gaussian_each": Likelihood(lambda: heads.GaussianEach((1, 1, 2), scale=0.8, min_scale=0.1), REAL),
     "gaussian_optimal": Likelihood(lambda: heads.GaussianOptimal(2).eval(), REAL),
     "gaussian_contaminated": Likelihood(lambda: heads.GaussianContaminated((1, 1, 2)), JUMPS),
     "full_gaussian": Likelihood(lambda: heads.FullGaussian(2), REAL, factorises=False),

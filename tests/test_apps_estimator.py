@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from vaekit.apps.anomaly import VAEOutlierDetector
 from vaekit.apps.estimator import VAETransformer
 from vaekit.apps.imputer import VAEImputer
+from vaekit.apps.network import Hide
 from vaekit.errors import InputError
 
 SMALL = {"max_iter": 10, "hidden_layer_sizes": (8,), "n_samples": 16}
@@ -93,6 +94,31 @@ def test_intervals_of_a_small_table_cover_what_they_say() -> None:
     best = np.concatenate([gaussian_rest(X.mean(0), cov, row)[np.isnan(row)] for row in seen])
     error, bound = (np.sqrt(np.square(((made - X) / spread)[hidden]).mean()) for made in (found.mean, filled(seen, best)))
     assert error < 1.25 * bound
+
+
+def test_columns_constant_but_for_a_few_values_are_filled_from_each_other() -> None:
+    """Four columns that are 0 but for 4% of the rows, where all of them are 1, with noise of a quarter of their standard deviations."""
+    rng = np.random.default_rng(0)
+    rare = (rng.random((600, 1)) < 0.04) + 0.05 * rng.normal(size=(600, 4))
+    X = np.concatenate([rare, rng.normal(size=(600, 4))], 1)
+    seen = np.where(rng.random(X.shape) < 0.2, np.nan, X)
+    made = VAEImputer(n_estimators=1, max_iter=400, random_state=0).fit_transform(seen)
+    error = ((made - X) / X.std(0))[:, :4][np.isnan(seen[:, :4])]
+    assert np.sqrt(np.square(error).mean()) < 0.4  # the noise alone is 0.25, a column's mean 1; with a variance from the network 0.7
+
+
+def test_hidden_entries_are_shown_as_missing_ones_in_training_alone() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(20_000, 6) + 10
+    h, layer = torch.cat([x, torch.ones_like(x)], 1), Hide(0.15)
+    seen, shown = layer(h).chunk(2, 1)
+    torch.testing.assert_close(seen, x * shown)
+    assert set(shown.unique().tolist()) == {0.0, 1.0}
+    share = 1 - shown.mean(1)
+    assert share.mean().item() == pytest.approx(0.15, abs=0.005)
+    # each row's share is uniform from 0 to 0.3: of a mean 0.15 and variance 0.0075, and given it binomial of 6
+    assert share.var().item() == pytest.approx(0.0075 + (0.15 - 0.0225 - 0.0075) / 6, rel=0.05)
+    torch.testing.assert_close(layer.eval()(h), h)
 
 
 def gaussian_rest(mean: np.ndarray, cov: np.ndarray, row: np.ndarray) -> np.ndarray:

@@ -190,6 +190,25 @@ def test_shared_scale_learns_the_spread_of_the_residuals() -> None:
     assert head.log_scale.exp().item() == pytest.approx(x.square().mean().sqrt().item(), rel=1e-2)
 
 
+def test_a_scale_for_each_entry_learns_that_entrys_spread_at_its_pace() -> None:
+    torch.manual_seed(0)
+    x, h = torch.randn(500, 3) * torch.tensor([0.3, 1.0, 3.0]), torch.zeros(500, 3)
+    found = {}
+    for pace, rate in ((1.0, 0.1), (10.0, 0.01)):
+        head = heads.GaussianEach(3, scale=2.0, pace=pace)
+        optimiser = torch.optim.Adam(head.parameters(), rate)
+        for _ in range(150):
+            optimiser.zero_grad()
+            (-head(h).log_prob(x).mean()).backward()
+            optimiser.step()
+        found[pace] = head(h[:1]).scale[0].detach()
+    torch.testing.assert_close(found[1.0], x.square().mean(0).sqrt(), rtol=1e-2, atol=0)
+    torch.testing.assert_close(found[10.0], found[1.0], rtol=1e-4, atol=0)  # ten times the pace at a tenth of the rate is the same road
+    floored = heads.GaussianEach(2, scale=0.3, min_scale=0.4, mean=nn.Sigmoid())(torch.zeros(1, 2))
+    torch.testing.assert_close(floored.scale, torch.full((1, 2), 0.5))
+    torch.testing.assert_close(floored.mean, torch.full((1, 2), 0.5))
+
+
 def test_optimal_scale_averages_batches_and_is_a_density_in_evaluation() -> None:
     head = heads.GaussianOptimal(2, momentum=0.25)
     seen = []
@@ -269,6 +288,8 @@ def test_the_vector_layout_of_the_discretised_mixture_is_that_of_a_decoders_chan
     [
         (lambda: heads.GaussianFixed(2, 0.0), r"GaussianFixed\(scale=0.0\): a standard deviation must be a positive number"),
         (lambda: heads.GaussianShared(2, scale=math.nan), r"GaussianShared\(scale=nan\)"),
+        (lambda: heads.GaussianEach(2, scale=0.0), r"GaussianEach\(scale=0.0\).*positive number"),
+        (lambda: heads.GaussianEach(2, pace=-1.0), r"GaussianEach\(pace=-1.0\).*positive number"),
         (lambda: heads.GaussianShared(2, min_scale=-1.0), r"GaussianShared\(min_scale=-1.0\).*number >= 0"),
         (lambda: heads.Gaussian(2, min_scale=-1.0), r"Gaussian\(min_scale=-1.0\)"),
         (lambda: heads.GaussianOptimal(2, momentum=0.0), r"momentum=0.0"),

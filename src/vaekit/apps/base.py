@@ -77,8 +77,11 @@ class BaseVAE(BaseEstimator, abc.ABC):
 
     Implementing one:
         1. List the parameters in ``__init__``, as scikit-learn asks; those below are read here.
-        2. Give ``_head(size)``, the likelihood of that many standardised columns, and ``_prior(latent)``, p(z).
+        2. Give ``_head(size)``, the likelihood of that many standardised columns, and ``_prior(latent)``, p(z); and ``_hidden``, the
+           share of the entries that encoders are not shown in training, where it is not 0.
     """
+
+    _hidden = 0.0
 
     n_components: int | None
     hidden_layer_sizes: Sequence[int]
@@ -140,7 +143,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
     def _untrained(self, head: Callable[[int], heads.Head], count: int) -> list[VAE]:
         layers = [int(width) for width in self.hidden_layer_sizes]
         size = self.columns_.size
-        return [build(head(size), self._prior, self.n_components_, layers, self._seed()) for _ in range(count)]
+        return [build(head(size), self._prior, self.n_components_, layers, self._seed(), hide=self._hidden) for _ in range(count)]
 
     def _seed(self) -> int:
         return int(self._random.randint(2**31 - 1))

@@ -18,18 +18,23 @@ from vaekit.apps.columns import Array
 
 __all__ = ["VAEImputer", "steps_of_table"]
 
+HIDDEN = 0.1
+"""Share of the entries that the encoder is not shown in training, in the mean."""
+PACE = 10.0
+"""How much faster than a weight the logarithm of a column's scale is learned: a few hundred steps have to do."""
+
 
 def steps_of_table(rows: int, columns: int) -> int:
-    """Steps by default: one for every 8 entries of the table, from 300 to 5000.
+    """Steps by default: one for every 8 entries of the table, from 300 to 2000.
 
     What a table can teach is in its entries, and not in its rows alone: a few thousand of them are soon learned by heart, and intervals are
     then too narrow for the entries that were missing. Tables of many columns need the long training, because their columns depend on each
     other in more ways.
 
     >>> steps_of_table(178, 13), steps_of_table(442, 10), steps_of_table(569, 30)
-    (300, 552, 2133)
+    (300, 552, 2000)
     """
-    return max(300, min(rows * columns // 8, 5000))
+    return max(300, min(rows * columns // 8, 2000))
 
 
 class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseVAE):
@@ -37,6 +42,10 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseVAE):
 
     An imputer as those of scikit-learn, for a pipeline: `transform` gives the table without holes. For draws and intervals see
     `impute_distribution`.
+
+    p(x_d | z) is normal with a standard deviation that is the same for all z (`heads.GaussianEach`): a column that is constant but for a
+    few values would otherwise have them explained by its variance, and their mean not learned. In training the encoder is not shown some
+    of the observed entries (`vaekit.apps.network.Hide`).
 
     Args:
         n_components: dimensions of z; None for `vaekit.apps.base.latent_size` of the number of columns.
@@ -58,16 +67,18 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseVAE):
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
     }
 
+    _hidden = HIDDEN
+
     def __init__(
         self,
         n_components: int | None = None,
         *,
         n_estimators: int = 5,
-        hidden_layer_sizes: Sequence[int] = (64, 64),
+        hidden_layer_sizes: Sequence[int] = (128, 128),
         n_samples: int = 128,
         max_iter: int | None = None,
         batch_size: int = 128,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 4e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -86,7 +97,7 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, BaseVAE):
         self.random_state = random_state
 
     def _head(self, size: int) -> heads.Head:
-        return heads.Gaussian(size, min_scale=MIN_SCALE)
+        return heads.GaussianEach(size, min_scale=MIN_SCALE, pace=PACE)
 
     def _prior(self, latent: int) -> nn.Module:
         return priors.StandardNormal(latent)

@@ -22,7 +22,7 @@ from vaekit.tensors import seed_noise
 from vaekit.train import Training, fit
 from vaekit.types import Batch
 
-__all__ = ["Plan", "build", "train"]
+__all__ = ["Hide", "Plan", "build", "train"]
 
 FAR = 8.0
 """Standard deviations beyond which the encoder no longer sees how far away an entry lies; the likelihood does."""
@@ -49,14 +49,44 @@ class Network(nn.Module):
         return bent + self.straight(x)
 
 
+class Hide(nn.Module):
+    r"""In training, entries of (x, m) ``[B, 2 D]`` shown as missing ones are, (0, 0), each row's own share of them, drawn anew each time.
+
+    .. math:: s_b \sim U(0, 2 \bar s), \quad (x_{bd}, m_{bd}) \to (0, 0) \text{ with probability } \min(s_b, 1)
+
+    The likelihood still scores every observed entry: log p(x) is bounded from below by any q, that of fewer entries too. The entries
+    that were hidden have to be told from the others, as missing ones will have to be, and cannot be passed through by heart (denoising:
+    Vincent, Larochelle, Bengio and Manzagol, 2008; Im, Ahn, Memisevic and Bengio, "Denoising Criterion for Variational Auto-Encoding
+    Framework", AAAI 2017).
+
+    Args:
+        share: the share hidden in the mean, :math:`\bar s`, in [0, 1).
+
+    >>> layer = Hide(0.2)
+    >>> bool((layer.eval()(torch.ones(5, 6)) == 1).all())
+    True
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, h: Tensor) -> Tensor:
+        if not self.training or self.share == 0:
+            return h
+        rows, columns = h.shape[0], h.shape[1] // 2
+        shown = torch.rand(rows, columns, device=h.device) >= 2 * self.share * torch.rand(rows, 1, device=h.device)
+        return h * torch.cat([shown, shown], 1)
+
+
 class Encoder(nn.Sequential):
-    """A `Network` behind a clamp: q(z | x) of an absurd row is that of a merely strange one, and finite."""
+    """A `Network` behind a clamp: q(z | x) of an absurd row is that of a merely strange one, and finite. In training `Hide` comes first."""
 
-    def __init__(self, in_features: int, layers: Sequence[int], out_features: int) -> None:
-        super().__init__(nn.Hardtanh(-FAR, FAR), Network(in_features, layers, out_features))
+    def __init__(self, in_features: int, layers: Sequence[int], out_features: int, hide: float = 0.0) -> None:
+        super().__init__(Hide(hide), nn.Hardtanh(-FAR, FAR), Network(in_features, layers, out_features))
 
 
-def build(head: heads.Head, prior: Callable[[int], nn.Module], latent: int, layers: Sequence[int], seed: int) -> VAE:
+def build(head: heads.Head, prior: Callable[[int], nn.Module], latent: int, layers: Sequence[int], seed: int, *, hide: float = 0.0) -> VAE:
     """A VAE of standardised columns; its encoder is told which entries were observed. The caller's random numbers are left alone.
 
     Args:
@@ -65,12 +95,13 @@ def build(head: heads.Head, prior: Callable[[int], nn.Module], latent: int, laye
         latent: D.
         layers: widths of the hidden layers of the encoder, and of the decoder in this order too.
         seed: of the initial weights.
+        hide: the share of the entries that the encoder is not shown in training, in the mean.
     """
     with torch.random.fork_rng(devices=[]):
         seed_noise(seed, torch.device("cpu"))
         return VAE(
             prior(latent),
-            Conditional(Encoder(2 * head.size, layers, 2 * latent), heads.Gaussian(latent)),
+            Conditional(Encoder(2 * head.size, layers, 2 * latent, hide), heads.Gaussian(latent)),
             Conditional(Network(latent, layers, head.features), head),
             view=with_mask,
         )

@@ -8,6 +8,7 @@ Head                            x                                               
 `Gaussian`                      real; mean and variance per entry                       2 D
 `GaussianFixed`                 real; one variance, given                               D
 `GaussianShared`                real; one variance, learned                             D
+`GaussianEach`                  real; one variance per entry, learned                   D
 `GaussianOptimal`               real; one variance, the best for each batch             D
 `GaussianContaminated`          [0, 1]; mean from the network, the rest per entry       D
 `FullGaussian`                  real vector, full covariance                            2 D + D (D - 1) / 2
@@ -55,7 +56,7 @@ from vaekit.heads.flow import (
     Radial,
     TriangularSylvester,
 )
-from vaekit.heads.gaussian import Gaussian, GaussianFixed, GaussianOptimal, GaussianShared
+from vaekit.heads.gaussian import Gaussian, GaussianEach, GaussianFixed, GaussianOptimal, GaussianShared
 from vaekit.heads.missing import MaskModel, MaskNetwork, SelfMasking
 from vaekit.heads.point import Point
 from vaekit.heads.positive import LogNormal, StudentT
@@ -66,6 +67,7 @@ __all__ = [
     "Head",
     "Gaussian",
     "GaussianShared",
+    "GaussianEach",
     "GaussianFixed",
     "GaussianOptimal",
     "GaussianContaminated",

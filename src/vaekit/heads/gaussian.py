@@ -23,7 +23,7 @@ from vaekit.dist import DiagGaussian, OptimalGaussian
 from vaekit.errors import InputError
 from vaekit.heads.core import Head
 
-__all__ = ["Gaussian", "GaussianFixed", "GaussianOptimal", "GaussianShared"]
+__all__ = ["Gaussian", "GaussianEach", "GaussianFixed", "GaussianOptimal", "GaussianShared"]
 
 
 NOTHING = -1e30
@@ -151,6 +151,55 @@ class GaussianShared(Head):
     def distribution(self, h: Tensor) -> Distribution:
         (loc,) = self.split(h, 1)
         return DiagGaussian(self.mean(loc), floored(self.log_scale.to(loc.dtype), self.min_scale), len(self.event_shape))
+
+
+class GaussianEach(Head):
+    r"""N(mu, diag(sigma^2)) with the mean from the network and a sigma for each entry, learned with the weights: one for all z.
+
+    .. math:: \sigma_d = s \, e^{r \theta_d}, \quad \theta_d \text{ learned as } \texttt{theta}
+
+    Where the network gives the variance too (`Gaussian`), an entry that is nearly constant but for a few values is soon explained by a
+    variance that is large where those lie. The error of its mean counts for little there, and the mean is not learned (Seitzer,
+    Tavakoli, Antic and Martius, "On the Pitfalls of Heteroscedastic Uncertainty Estimation with Probabilistic Neural Networks", ICLR
+    2022). With one variance for all z the mean is fitted by least squares, each entry in units of its own error.
+
+    Args:
+        event_shape: shape of one example, an int for a vector.
+        scale: s, the standard deviations to start from, in the units of x.
+        mean: maps h to the mean, entry by entry; None leaves it as it is.
+        min_scale: sigma^2 has min_scale^2 on top.
+        pace: r. Adam moves a weight by about its learning rate in a step; log sigma moves r times as far, so that short trainings arrive.
+
+    Raises:
+        InputError: ``scale`` or ``pace`` is not a positive number, or ``min_scale`` a negative one.
+
+    >>> import torch
+    >>> GaussianEach(2, scale=0.5)(torch.zeros(1, 2)).scale
+    tensor([[0.5000, 0.5000]], grad_fn=<ExpandBackward0>)
+    """
+
+    def __init__(
+        self,
+        event_shape: int | tuple[int, ...],
+        *,
+        scale: float = 1.0,
+        mean: nn.Module | None = None,
+        min_scale: float = 0.0,
+        pace: float = 1.0,
+    ) -> None:
+        super().__init__(event_shape)
+        self.mean = nn.Identity() if mean is None else mean
+        self.scale = check_scale("GaussianEach", "scale", scale)
+        self.min_scale = check_scale("GaussianEach", "min_scale", min_scale, allow_zero=True)
+        if not (math.isfinite(pace) and pace > 0):
+            raise InputError(f"GaussianEach(pace={pace}): how much faster log sigma is learned must be a positive number")
+        self.pace = pace
+        self.theta = nn.Parameter(torch.zeros(self.event_shape))
+
+    def distribution(self, h: Tensor) -> Distribution:
+        (loc,) = self.split(h, 1)
+        log_scale = math.log(self.scale) + self.pace * self.theta.to(loc.dtype)
+        return DiagGaussian(self.mean(loc), floored(log_scale, self.min_scale).expand_as(loc), len(self.event_shape))
 
 
 class GaussianOptimal(Head):
