@@ -88,8 +88,8 @@ class InGraphAdam:
 
     def count_there(self) -> None:
         """The same on the device alone."""
-        assert self.steps is not None
-        self.steps.add_(1)
+        if self.steps is not None:
+            self.steps.add_(1)
 
     @contextmanager
     def rate_from(self, rate: Tensor) -> Iterator[None]:

@@ -19,7 +19,7 @@ from vaekit.train.checks import constant_from
 from vaekit.train.feed import Feed, SplitFeed
 from vaekit.train.meter import Sums, summed, values_of
 from vaekit.train.ranks import Rows, count
-from vaekit.train.replay import Launches
+from vaekit.train.replay import Launches, NotReplayedError
 from vaekit.train.run import Run
 from vaekit.train.settings import Training
 from vaekit.train.sharding import whole
@@ -202,7 +202,8 @@ class Engine:
     def _in_launch(self, rows: Tensor, scalars: Tensor, rate: Tensor, weight: Tensor) -> Sums:
         """A whole step; what another step has otherwise stands in tensors."""
         adam, ema, compiled = self.adam, self.run.ema, None
-        assert adam is not None
+        if adam is None:
+            raise NotReplayedError("the optimiser is not torch's Adam or AdamW with one group of parameters")
         if self.whole is not None and not self.whole.failed:
             with suppress(NotCompiledError):
                 compiled = self.whole(rows, Moments(scalars, adam.first, adam.second))
