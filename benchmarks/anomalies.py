@@ -98,6 +98,7 @@ def centre(train: Array, test: Array, seed: int) -> Array:
 DEFAULT: dict[str, Detector] = {"vae": vae, "pca": pca, "forest": forest, "svm": svm, "neighbours": neighbours}
 DETECTORS = DEFAULT | {"centre": centre}
 MODES = ("normal", "mixed")
+RECORD = "tables/anomalies"
 
 
 def area(name: str, mixed: bool, detector: Detector, seed: int, folder: Path) -> float:
@@ -121,8 +122,10 @@ def main() -> None:
     parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DEFAULT))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--record", default="tables/anomalies", help="name of the record; empty for none")
+    parser.add_argument("--record", default=RECORD, help="name of the record; empty for none")
     given = parser.parse_args()
+    if given.record and set(given.sets) != set(SETS):
+        parser.error('a record has all sets, for its means are over them: with --sets give --record ""')
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="sklearn")
     folder = Path(os.environ.get("VAEKIT_DATA", "data")).expanduser() / "adbench"
@@ -144,8 +147,6 @@ def save(record: str, found: dict[tuple[str, str, str], list[float]], sets: list
     path = RESULTS / f"{record}.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"figures": {}, "settings": {}}
     parts = dict(before["settings"].get("measured_with", {}))
-    methods = {name.rpartition("_mean_")[2] for name in before["figures"] if "_mean_" in name and not name.endswith("_unseen")}
-    parts = parts or {f"{mode}_{method}": before["commit"] for mode in MODES for method in sorted(methods)}
     figures: dict[str, dict[str, float | str | None]] = dict(before["figures"])
     for mode in MODES:
         for method in dict.fromkeys(method for of, _, method in found if of == mode):
@@ -170,7 +171,7 @@ def save(record: str, found: dict[tuple[str, str, str], list[float]], sets: list
         "svm_rows": MOST,
         "measured_with": parts,
     }
-    command = "python -m benchmarks.anomalies"
+    command = "python -m benchmarks.anomalies" + ("" if record == RECORD else f" --record {record}")
     write(record, command=command, seed=list(range(seeds)), settings=settings, figures=figures, published=published)
 
 

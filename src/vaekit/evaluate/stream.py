@@ -31,6 +31,8 @@ BLOCK = 100
 """Examples that are read at a time; fewer where x is so large that one sample of each would exceed `CHUNK`."""
 ROWS = 20_000
 """Latents (samples times examples) that go through the decoder at once, whose layers may be far wider than x."""
+LEAST = 8
+"""Latents that go through the decoder at once at least: some processors multiply fewer rows by a routine that rounds otherwise."""
 WORTH = 20_000_000_000
 """Decoded numbers, samples times entries of x, from which compiling a pass saves more than it takes (about 5 seconds)."""
 
@@ -74,7 +76,7 @@ def tiles(
             the top depend on what was drawn above.
         seen: a trace of the batch, as `blocks` gives it.
         samples: K.
-        chunk: samples that a flat model decodes at once; default: `tile`.
+        chunk: samples that a flat model decodes at once, at least `LEAST` latents; default: `tile`.
         compiled: compile the decoder of a flat model together with log p(x | z), for full blocks and chunks; the rest runs as it is.
 
     Raises:
@@ -91,6 +93,7 @@ def tiles(
     size = max(size, min(CHUNK // top.z.numel(), ROWS // batch.size))  # latents alone take little: noise and sums in larger pieces
     size = min(size, samples)
     at_once = -(-size // -(-size // at_once)) if chunk is None else chunk  # equal parts
+    at_once = max(at_once, -(-LEAST // batch.size))
     join = max(1, at_once // size)
     for start in range(0, samples, join * size):
         stop = min(start + join * size, samples)

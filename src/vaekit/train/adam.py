@@ -87,9 +87,14 @@ class InGraphAdam:
         self.count_there()
 
     def count_there(self) -> None:
-        """The same on the device alone."""
-        if self.steps is not None:
-            self.steps.add_(1)
+        """The same on the device alone.
+
+        Raises:
+            RuntimeError: neither `bound` nor `moments` was called before.
+        """
+        if self.steps is None:
+            raise RuntimeError("no step to count: `bound` or `moments` comes first")
+        self.steps.add_(1)
 
     @contextmanager
     def rate_from(self, rate: Tensor) -> Iterator[None]:
