@@ -229,7 +229,7 @@ def test_what_lacks_is_found(check: Callable[[Public], str | None], code: str) -
 # Modules that nobody imports: the command line's own, and what other modules of the package share.
 OWN_USE = {
     *("cli", "cli_compare", "cli_explore", "cli_files", "cli_newdata", "cli_sharing", "cli_tables", "cli_training", "__main__"),
-    *("compiling", "files", "launch", "matmul", "noise", "outputs", "report", "text"),
+    *("compiling", "files", "launch", "library", "matmul", "noise", "outputs", "report", "text"),
     *("recipes.contexts", "recipes.fitting", "recipes.flags", "recipes.gaps", "recipes.look"),
 }
 

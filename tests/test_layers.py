@@ -16,7 +16,7 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 
 # Lowest first. Modules of one layer may import each other, without cycles; a layer may import any layer below it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "types", "tensors", "text", "noise", "files", "compiling", "matmul", "torchrun"),
+    ("errors", "types", "tensors", "text", "noise", "files", "library", "compiling", "matmul", "torchrun"),
     ("dist",),
     ("nn",),
     ("conditional", "heads", "quantise", "priors"),

@@ -7,14 +7,17 @@ Compiling takes seconds, so whoever calls decides first whether the work ahead i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from types import FunctionType, MethodType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 from torch.fx import Graph
+
+from vaekit.library import NotBuiltError, build
 
 __all__ = ["Compiled", "NotCompiledError", "stacked", "together"]
 
@@ -50,6 +53,8 @@ class Compiled(Generic[P, R]):
         differentiates: the function takes gradients itself (`torch.autograd.grad`).
         fixed: every call has tensors of the first call's shapes, and nothing else that the function reads has changed. Then that is not
             looked at again, which saves a tenth of a millisecond a call.
+        reads: the tensors besides its arguments that a ``fixed`` function reads or changes. With them a process of its own compiles it
+            where it can (`vaekit.library`), and this one stays as small as it was.
         substitute: run the function as it is where it cannot be compiled; if not, `NotCompiledError` is raised instead.
         note: is told why the function was not compiled; by default a warning.
 
@@ -64,11 +69,13 @@ class Compiled(Generic[P, R]):
         *,
         differentiates: bool = False,
         fixed: bool = False,
+        reads: Callable[[], Sequence[Tensor]] | None = None,
         substitute: bool = True,
         note: Callable[[str], None] | None = None,
     ) -> None:
         self.function = function
         self.failed = False
+        self._reads = reads if fixed else None
         self._substitute, self._fixed, self._note = substitute, fixed, note or partial(warnings.warn, stacklevel=3)
         self._settings = {"trace_autograd_ops": True} if differentiates else {}
         self._compiled: Callable[P, R] | None = None
@@ -79,7 +86,13 @@ class Compiled(Generic[P, R]):
             return self._compiled(*args, **kwargs)
         if self.failed:
             return self._as_it_is(*args, **kwargs)
+        here = None
         try:
+            if self._compiled is None and self._reads is not None and not kwargs:
+                try:
+                    self._compiled = build(self.function, args, self._reads(), _options)
+                except NotBuiltError as error:
+                    here = str(error)
             if self._compiled is None:
                 options = _options() | ({"guard_filter_fn": torch.compiler.skip_all_guards_unsafe} if self._fixed else {})
                 self._compiled = torch.compile(_separate(self.function), dynamic=False, fullgraph=True, options=options)
@@ -95,6 +108,8 @@ class Compiled(Generic[P, R]):
             name = getattr(self.function, "__name__", type(self.function).__name__)
             self._note(f"{name} was not compiled and runs as it is, slower: {reason}")
             return self._as_it_is(*args, **kwargs)
+        if here is not None:
+            self._note(f"compiled in this process, which takes some hundred MiB: {here}")
         self._known = self._fixed
         return found
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["evaluating", "logmeanexp", "seed_noise"]
+__all__ = ["evaluating", "indicator", "logmeanexp", "seed_noise"]
 
 
 @contextmanager
@@ -22,6 +22,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def indicator(index: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """One-hot vectors ``[*, size]``, of type ``dtype``, of ``index``, int64 ``[*]`` in [0, size).
+
+    Unlike torch's own it looks at no value, which a program that is being written down cannot.
+
+    >>> indicator(torch.tensor([2, 0]), 3, torch.float32)
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    """
+    return (index.unsqueeze(-1) == torch.arange(size, device=index.device)).to(dtype)
 
 
 def logmeanexp(log_w: Tensor, dim: int = 0) -> Tensor:

@@ -12,6 +12,7 @@ from torch.distributions import Distribution, constraints, register_kl
 
 from vaekit import noise
 from vaekit.dist.core import SampleShape, log_prob_parts, sum_event
+from vaekit.tensors import indicator
 
 __all__ = ["OneHot"]
 
@@ -82,7 +83,7 @@ class OneHot(Distribution):
 
 def vertex(scores: Tensor) -> Tensor:
     """The one-hot vector of the largest score along the last dimension."""
-    return F.one_hot(scores.argmax(-1), scores.shape[-1]).to(scores.dtype)
+    return indicator(scores.argmax(-1), scores.shape[-1], scores.dtype)
 
 
 def uniform(like: Tensor, shape: SampleShape, event_dim: int) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from vaekit.errors import InputError
 from vaekit.quantise.core import Quantisation, nearest
+from vaekit.tensors import indicator
 
 __all__ = ["Codebook"]
 
@@ -136,7 +137,7 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def _count(self, z_e: Tensor, codes: Tensor, decay: float) -> None:
         # A product with the one-hot codes rather than index_add, whose order of summation changes from run to run on a GPU.
-        chosen = F.one_hot(codes, self.size).to(self.total.dtype)
+        chosen = indicator(codes, self.size, self.total.dtype)
         self.usage.lerp_(chosen.sum(0), 1 - decay)
         self.total.lerp_(chosen.mT @ z_e.to(self.total.dtype), 1 - decay)
 

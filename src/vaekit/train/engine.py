@@ -131,7 +131,9 @@ class Engine:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.constant_from = constant_from(module.objective)
         fixed = known(module, feed.prepare)
-        self.whole = Compiled(self._whole, differentiates=True, fixed=fixed, substitute=False, note=note) if compiled else None
+        self.whole = None
+        if compiled:
+            self.whole = Compiled(self._whole, differentiates=True, fixed=fixed, reads=self._reads, substitute=False, note=note)
         in_graph = (compiled or training.replay > 1) and InGraphAdam.suits(run.optimiser)
         self.adam = InGraphAdam(run.optimiser, self.parameters) if in_graph else None
         self.launches = self._launches(note) if training.replay > 1 else None
@@ -240,6 +242,11 @@ class Engine:
             clip_grads_with_norm_(self.parameters, self.training.clip, norm)
         names, total, _ = summed(values_of(loss, whole(norm)))
         return Sums(names, part.total(total), part.rows)
+
+    def _reads(self) -> list[Tensor]:
+        """All tensors of a step that are no arguments of `_whole`."""
+        shown = self.feed.shown
+        return [t for t in (*self.module.parameters(), *self.module.buffers(), shown.x, shown.mask, shown.c) if isinstance(t, Tensor)]
 
     def _whole(self, rows: Rows, adam: Moments | None) -> tuple[tuple[str, ...], Tensor, tuple[Tensor | None, ...]]:
         batch = self.feed.batch(rows)
