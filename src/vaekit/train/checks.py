@@ -39,7 +39,7 @@ __all__ = [
     "try_objective",
 ]
 
-CHUNK = 2**22  # values looked at at a time: 16 MiB
+CHUNK = 2**18  # values looked at at a time: 1 MiB, and a few times as much beside them
 SAMPLES = 3  # of 2 rows: more than one of each, and not as many, or a mistake would broadcast
 
 
