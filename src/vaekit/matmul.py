@@ -17,11 +17,12 @@ def matching_matmul(device: torch.device) -> Iterator[None]:
 
     ``"medium"`` permits bfloat16 products. On processors without such units oneDNN multiplies in float32 all the same, on AMD's at twice
     the rate of the default library; on the others it would round. So a product is tried first, and the setting kept only where it agrees.
+    Nothing is tried where there are matrix units (AMX): oneDNN would take them, and hold some 10 MiB for them ever after.
     """
     before = _precision()
     parts: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     newer = [part.fp32_precision for part in parts]
-    if device.type != "cpu" or before != "highest":
+    if device.type != "cpu" or before != "highest" or _has_tiles():
         yield
         return
     try:
@@ -41,6 +42,11 @@ def _precision() -> str | None:
         return torch.get_float32_matmul_precision()
     except RuntimeError:
         return None
+
+
+def _has_tiles() -> bool:
+    known = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(known is not None and known())
 
 
 def _agrees() -> bool:
