@@ -170,7 +170,7 @@ def _by_a_fork(work: Callable[[], tuple[str, Any]]) -> tuple[str, Any]:
             os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     if not said:
-        raise NotBuiltError("the process that compiles died")
+        raise NotBuiltError("the process that compiles died or took too long")
     found = json.loads(said)
     if isinstance(found, str):
         raise NotBuiltError(found)

@@ -133,7 +133,8 @@ class Engine:
         fixed = known(module, feed.prepare)
         self.whole = None
         if compiled:
-            self.whole = Compiled(self._whole, differentiates=True, fixed=fixed, reads=self._reads, substitute=False, note=note)
+            reads = self._reads if run.device.type == "cpu" else None
+            self.whole = Compiled(self._whole, differentiates=True, fixed=fixed, reads=reads, substitute=False, note=note)
         in_graph = (compiled or training.replay > 1) and InGraphAdam.suits(run.optimiser)
         self.adam = InGraphAdam(run.optimiser, self.parameters) if in_graph else None
         self.launches = self._launches(note) if training.replay > 1 else None
