@@ -126,7 +126,8 @@ def main() -> None:
         return
     environment = os.environ | {"OMP_NUM_THREADS": str(given.threads)}
     names = [given.only] if given.only else list(RECIPES)
-    load, figures = os.getloadavg()[0], {}
+    load = os.getloadavg()[0]
+    figures: dict[str, dict[str, Any]] = {}
     for name in names:
         found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
         for number in range(given.rounds):
