@@ -10,6 +10,7 @@ from typing import Any
 # Before torch or matplotlib is imported. Two test processes with two threads each are slower than two with one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL", "O0")  # of what calls the kernels: it compiles in half of the time
 
 import numpy as np
 import pytest

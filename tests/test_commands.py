@@ -321,7 +321,8 @@ def test_a_signal_ends_training_in_order(number: int, folder: Path) -> None:
 def test_ctrl_c_while_importing() -> None:
     """No traceback, status 130, also before anything runs: the first module that the command imports takes a minute."""
     code = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins without
 from vaekit.cli import main
 class Slow:
     def find_spec(self, *_):
