@@ -241,10 +241,9 @@ def fit(
         def many() -> int:
             return engine.many(careful=every == 1)
 
-        good = None
         while not over():
             module.train()
-            good = None
+            good = None  # one copy at a time
             good = run.snapshot() if every > 1 else None
             for group, last in grouped(feed.epoch(run.at.epoch, run.at.batch), many):
                 noise = {}
@@ -280,7 +279,7 @@ def fit(
                 if due and not last:  # at an epoch's end the row comes first
                     save()
                 if look and good is not None:
-                    good = None  # one copy at a time
+                    good = None
                     good = run.snapshot()
             else:
                 run.at.epoch, run.at.batch, every = run.at.epoch + 1, 0, interval
