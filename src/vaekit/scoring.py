@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vaekit.apps.anomaly import Conformal
+from vaekit.apps.conformal import Conformal
 from vaekit.apps.weighted import check_explained, explained, log_evidence
 from vaekit.conditional import Conditional
 from vaekit.data.core import Split
@@ -111,7 +111,7 @@ def score(
         split: "train", "valid" or "test" of the run's own data.
         samples: K, importance samples of each row; more make the score larger and closer to log p(x).
         explain: log p(x_d | x_rest) of each value too: how strange it is, given the rest of its row.
-        alpha: the rate of false alarms. Alarms are conformal (`vaekit.apps.anomaly.Conformal`) by the test rows of the run's own data,
+        alpha: the rate of false alarms. Alarms are conformal (`vaekit.apps.conformal.Conformal`) by the test rows of the run's own data,
             which training has not seen. Rows with other values missing are compared by the density of their standardised values, so that
             no unit matters.
         seed: of the samples.

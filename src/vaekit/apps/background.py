@@ -10,11 +10,11 @@ which rows a robust fit leaves out, and as one component of a mixture, which the
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vaekit import heads, priors
+from vaekit.apps.columns import observed
 from vaekit.conditional import Conditional
 from vaekit.models import VAE, with_mask
 from vaekit.types import Batch
@@ -36,6 +36,7 @@ class Nothing(nn.Module):
 def background(columns: int) -> VAE:
     """b as a VAE, so that it can be one model of several: its z tells nothing, q(z | x) = p(z), and each importance weight is b(u).
 
+    >>> import torch
     >>> from vaekit.apps.weighted import log_evidence
     >>> log_evidence(background(2).double(), Batch(torch.tensor([[3.0, 0.0]], dtype=torch.float64)), samples=1, seed=0)
     tensor([-6.3379], dtype=torch.float64)
@@ -53,7 +54,7 @@ def central(batch: Batch, share: float) -> NDArray[np.bool_]:
 
     Rows with entries missing are compared by the mean over the others; one without any entry counts as the middle.
     """
-    seen = torch.ones_like(batch.x) if batch.mask is None else batch.mask.to(batch.x.dtype)
+    seen = observed(batch)
     far = (batch.input.square() * seen).sum(1) / seen.sum(1).clamp(min=1)
     kept = np.ones(batch.size, dtype=np.bool_)
     kept[far.argsort(stable=True).numpy()[batch.size - int(share * batch.size) :]] = False

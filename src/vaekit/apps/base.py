@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -23,7 +23,6 @@ from vaekit.apps.columns import Array, Numeric
 from vaekit.apps.impute import impute
 from vaekit.apps.network import Plan, build, train
 from vaekit.apps.weighted import explained, given_rest, log_evidence
-from vaekit.models import VAE
 from vaekit.objectives import ELBO, IWAE
 from vaekit.objectives.core import Objective
 from vaekit.tensors import logmeanexp
@@ -136,14 +135,9 @@ class BaseVAE(BaseEstimator, abc.ABC):
         columns = Numeric.of(X)
         latent = latent_size(columns.size) if self.n_components is None else self.n_components
         self.columns_, self.n_components_, self.n_iter_ = columns, latent, 0
-        self.models_ = self._untrained(self._head, count)
-        self.coarse_: list[VAE] = []
-        self.noise_seed_ = self._seed()
-
-    def _untrained(self, head: Callable[[int], heads.Head], count: int) -> list[VAE]:
         layers = [int(width) for width in self.hidden_layer_sizes]
-        size = self.columns_.size
-        return [build(head(size), self._prior, self.n_components_, layers, self._seed(), hide=self._hidden) for _ in range(count)]
+        self.models_ = [build(self._head(columns.size), self._prior, latent, layers, self._seed(), hide=self._hidden) for _ in range(count)]
+        self.noise_seed_ = self._seed()
 
     def _seed(self) -> int:
         return int(self._random.randint(2**31 - 1))
@@ -151,7 +145,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
     def _train(self, X: Array, steps: int, *, stop_early: bool, anneal: bool = True, weighted: bool = False, blur: float = 0.0) -> None:
         batch = self.columns_.encode(X)
         done = []
-        for model in [*self.models_, *self.coarse_]:
+        for model in self.models_:
             plan = Plan(
                 objective=self._objective(batch, weighted=weighted, blur=blur),
                 steps=steps,
@@ -176,7 +170,7 @@ class BaseVAE(BaseEstimator, abc.ABC):
         """log p(x) of the observed entries of each row, ``[N]``: nats, a density in the columns' own units.
 
         By ``n_samples`` importance samples with noise that is the same for every row and every call, so that a row's score depends on the
-        row alone. Of several models it is the density of their mixture with equal weights; of several mixtures the mean of theirs.
+        row alone. Of several models it is the density of their mixture with equal weights.
         """
         check_is_fitted(self)
         return self._scored(self._rows(X, reset=False))
@@ -188,27 +182,17 @@ class BaseVAE(BaseEstimator, abc.ABC):
 
     def _evidence(self, batch: Batch) -> torch.Tensor:
         """log p(u_obs) of the standardised columns, ``[N]``."""
+        return logmeanexp(torch.stack([log_evidence(model, batch, self.n_samples, self.noise_seed_) for model in self.models_]))
 
-        def of(models: list[VAE]) -> torch.Tensor:
-            return logmeanexp(torch.stack([log_evidence(model, batch, self.n_samples, self.noise_seed_) for model in models]))
-
-        return torch.stack([of(models) for models in self._pooled]).mean(0)
-
-    @property
-    def _pooled(self) -> list[list[VAE]]:
-        """Mixtures of models, whose log-densities are averaged."""
-        return [self.models_, self.coarse_] if self.coarse_ else [self.models_]
+    def _parts(self, batch: Batch) -> torch.Tensor:
+        """log p(u_d | u_rest), ``[N, D]``; of several models weighted by how well each explains the row's other entries."""
+        each = [explained(model, batch, self.n_samples, self.noise_seed_) for model in self.models_]
+        return given_rest(logmeanexp(torch.stack([e.log_px for e in each])), logmeanexp(torch.stack([e.rest for e in each])))
 
     def _explained(self, X: ArrayLike) -> Array:
-        """-log p(x_d | x_rest), ``[N, D]``; of several models weighted by how well each explains the row's other entries."""
+        """-log p(x_d | x_rest), ``[N, D]``."""
         batch = self._batch(X)
-
-        def of(models: list[VAE]) -> torch.Tensor:
-            each = [explained(model, batch, self.n_samples, self.noise_seed_) for model in models]
-            return given_rest(logmeanexp(torch.stack([e.log_px for e in each])), logmeanexp(torch.stack([e.rest for e in each])))
-
-        parts = torch.stack([of(models) for models in self._pooled]).mean(0)
-        found: Array = -(parts + self.columns_.log_volume(batch)).numpy()
+        found: Array = -(self._parts(batch) + self.columns_.log_volume(batch)).numpy()
         return found
 
     def impute(self, X: ArrayLike) -> Array:

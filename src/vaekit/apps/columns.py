@@ -17,7 +17,7 @@ from torch import Tensor
 from vaekit.errors import InputError
 from vaekit.types import Batch
 
-__all__ = ["Array", "Numeric"]
+__all__ = ["Array", "Numeric", "observed"]
 
 Array = NDArray[np.float64]
 """float64 of any shape."""
@@ -74,3 +74,8 @@ class Numeric:
         """log |du / dx| of each entry, ``[N, D]``, 0 where nothing was observed: what log p(u) lacks to log p(x)."""
         log_scale = torch.from_numpy(np.log(self.scale)).expand(batch.x.shape)
         return -log_scale if batch.mask is None else torch.where(batch.mask, -log_scale, torch.zeros_like(log_scale))
+
+
+def observed(batch: Batch) -> Tensor:
+    """Which entries of rows ``[N, D]`` were observed, bool."""
+    return torch.ones_like(batch.x, dtype=torch.bool) if batch.mask is None else batch.mask
