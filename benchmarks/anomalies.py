@@ -6,7 +6,7 @@ fitted to all rows without their labels and tested on them. The estimator is tol
 the ROC curve in percent, the median over seeds with half the range as its error.
 
 All eight were looked at when the defaults of `VAEOutlierDetector` were chosen. With ``--tables others`` six are taken that were not: MNIST,
-images of one digit among those of another, and scikit-learn's digits, one among the rest.
+images of one digit among those of another, and scikit-learn's digits, one among the rest, where others of the digits had been.
 
 With ``--modes`` or ``--detectors`` a part is measured, and the rest of the record stays as it is: ``measured_with`` among its settings says
 which commit each part is of.

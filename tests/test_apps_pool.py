@@ -13,9 +13,9 @@ from sklearn.metrics import roc_auc_score
 
 from vaekit import heads
 from vaekit.apps.anomaly import VAEOutlierDetector
-from vaekit.apps.background import background
+from vaekit.apps.background import background, central
 from vaekit.apps.columns import Numeric
-from vaekit.apps.pooling import shared_variance
+from vaekit.apps.pooling import covariance, shared_variance
 from vaekit.apps.tails import Tail
 from vaekit.models import VAE
 from vaekit.types import Batch
@@ -83,30 +83,42 @@ def test_of_too_little_nothing_is_shared() -> None:
     assert 0.99 < shared_variance(Batch(torch.from_numpy(same))) <= 1
 
 
-def test_the_say_of_the_tails_follows_from_what_columns_tell_of_each_other() -> None:
-    """By the formula: little among columns that go together, along a line or by the model's account alone; nearly all of it among
-    independent ones; and a say that is given stands."""
+@pytest.mark.parametrize(("rows", "columns", "missing"), [(300, 30, 0.5), (1000, 50, 0.7), (150, 10, 0.7), (5000, 60, 0.8)])
+def test_independent_columns_share_nothing_where_entries_are_missing(rows: int, columns: int, missing: float) -> None:
+    """Their correlations pair by pair are those of no distribution: by their inverse the others would explain nearly all."""
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((rows, columns)) < missing, np.nan, rng.normal(size=(rows, columns)))
+    assert shared_variance(Numeric.of(X).encode(X)) < 0.5
+    X = np.where(np.isnan(X), np.nan, rng.normal(size=(rows, 1)) + 0.1 * rng.normal(size=(rows, columns)))
+    assert shared_variance(Numeric.of(X).encode(X)) > 0.65
+
+
+def test_the_covariance_of_rows_with_gaps_is_that_of_the_rows() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5000, 4)) @ rng.normal(size=(4, 4))
+    seen = rng.random(x.shape) < 0.7
+    np.testing.assert_allclose(covariance(x, seen, 50), x.T @ x / 5000, atol=0.12)
+    np.testing.assert_allclose(covariance(x, np.ones(x.shape, dtype=bool)), x.T @ x / 5000, rtol=1e-2, atol=1e-2)
+
+
+def test_the_say_of_the_tails_follows_from_the_variance_that_columns_share() -> None:
+    """That of the rows which training keeps, and of nothing else: neither rows without entries nor columns without variance count."""
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(300, 1)) + 0.3 * rng.normal(size=(300, 6))
     alone = rng.normal(size=(300, 6))
-    angle = rng.random(300) * 2 * np.pi
-    ring = np.c_[np.cos(angle), np.sin(angle)] + 0.03 * rng.normal(size=(300, 2))
-    for X, scale, low, high in ((shared, 0.8, 0.0, 0.01), (alone, 0.8, 0.9, 1.0), (ring, 0.2, 0.0, 0.1)):
-        fitted = clone(SMALL).set_params(novelty=True, scale=scale, max_iter=400, n_samples=64, hidden_layer_sizes=(16,)).fit(X)
-        own = fitted.tails_weight_
-        assert low <= own <= high
-        u = (X - X.mean(0)) / X.std(0)
-        told = np.median(_scored(fitted, 0.0, X) + np.log(X.std(0)).sum() - norm.logpdf(u).sum(1)) / X.shape[1]
-        steps = [(shared_variance(Batch(torch.from_numpy(u))) - 2 / 3) / 0.02, (told - 0.2) / 0.02]
-        assert own == pytest.approx(1 - expit(max(steps)), rel=1e-6, abs=1e-12)
-        assert (steps[0] > 0, steps[1] > 0) == {0.8: (X is shared, False), 0.2: (False, True)}[scale]
+    between = rng.normal(size=(300, 1)) + 0.7 * rng.normal(size=(300, 6))
+    for X, low, high in ((shared, 0.0, 1e-6), (alone, 1 - 1e-9, 1.0), (between, 0.01, 0.99)):
+        for novelty in (True, False):
+            batch = Numeric.of(X).encode(X)
+            own = shared_variance(Batch(batch.x[torch.from_numpy(central(batch, 0.0 if novelty else 0.15))]))
+            found = clone(SMALL).set_params(novelty=novelty).fit(X).tails_weight_
+            assert found == pytest.approx(1 - expit((own - 0.64) / 0.01), rel=1e-9, abs=1e-12)
+            assert low <= found <= high or X is between
+        wider = np.vstack([np.c_[X, np.full(300, 7.0)], np.full((50, 7), np.nan)])
+        again = clone(SMALL).set_params(novelty=True).fit(wider)
+        assert again.tails_weight_ == pytest.approx(clone(SMALL).set_params(novelty=True).fit(X).tails_weight_, abs=0.05)
+        assert np.isfinite(again.score_samples(wider)).all()
     assert clone(SMALL).set_params(tails=0.25).fit(alone).tails_weight_ == 0.25
-
-
-def test_a_row_of_which_nothing_was_observed_changes_nothing() -> None:
-    X = np.vstack([np.random.default_rng(0).normal(size=(100, 6)), np.full((1, 6), np.nan)])
-    fitted = clone(SMALL).fit(X)
-    assert 0 < fitted.tails_weight_ < 1 and np.isfinite(fitted.score_samples(X)).all()
 
 
 def test_a_row_is_found_by_the_density_that_has_the_word() -> None:

@@ -107,3 +107,12 @@ def test_of_a_table_entries_that_were_not_observed_say_nothing() -> None:
         expected[mask[:, d], d] = Tail.of(x[mask[:, d], d], weights[mask[:, d]]).log_prob(x[mask[:, d], d])
     np.testing.assert_array_equal(tails.log_prob(batch), expected)
     assert bool(tails.log_prob(Batch(torch.full((1, 3), 1e300, dtype=torch.float64))).isfinite().all())
+
+
+@pytest.mark.parametrize("size", [1e5, 1e16, 1e30])
+def test_places_that_are_rounded_give_no_nan(size: float) -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        values = rng.integers(0, 3, size=100) * size - size
+        found = Tail.of(values, np.where(rng.random(100) < 0.15, 0.01, 1.0)).log_prob(np.r_[values, values + 1, 0.5 * size])
+        assert np.isfinite(found).all()

@@ -13,7 +13,7 @@ could spend on x. How much say p has depends on how much columns tell of each ot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -27,11 +27,10 @@ from torch import Tensor, nn
 from vaekit import heads, priors
 from vaekit.apps.background import background, central
 from vaekit.apps.base import MIN_SCALE, BaseVAE
-from vaekit.apps.columns import Array, observed
+from vaekit.apps.columns import Array
 from vaekit.apps.conformal import Conformal
 from vaekit.apps.pooling import joint_weight
 from vaekit.apps.tails import Tails
-from vaekit.apps.weighted import log_evidence
 from vaekit.errors import InputError
 from vaekit.types import Batch
 
@@ -68,8 +67,8 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         novelty: True where all fitted rows are known to be ordinary (novelty detection); False where there may be anomalies among them
             (outlier detection). Of ordinary rows all are learned, as closely as ``scale`` lets them: by the importance-weighted bound, and
             with ``blur`` and ``trim`` 0.
-        tails: 1 - w, the say of the density of the columns' tails, from 0 for none to 1 for it alone; None for what the fitted rows say.
-            With 0 a row is found, and an entry explained, only by how columns go together, also where they hardly do.
+        tails: 1 - w, the say of the density of the columns' tails; None for what the fitted rows say. With 0 the score is that of the model
+            alone, with 1 that of the tails, by which a value that only contradicts the others in its row is not strange.
         blur: standard deviation of noise that is added to each entry while training, in the column's own, so that the density does not
             fall off right behind the last row (`vaekit.apps.blurred`); 0 for the rows as they are. None is 0 where ``novelty``, otherwise
             0.8, as large as ``scale`` by default: a decoder cannot tell rows apart that lie closer than that, and what it learns is the
@@ -178,35 +177,34 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
             weighted=self.novelty,
             blur=blur if self.blur is None else self.blur,
         )
-        plain = background(rows.shape[1]).double()
-        self.models_.append(plain)
+        self.models_.append(background(rows.shape[1]).double())
         self.tails_ = Tails.of(batch, np.where(kept, 1.0, OUTER))
-        joint = super()._evidence(batch)
-        told = (joint - log_evidence(plain, batch, 1, self.noise_seed_)) / observed(batch).sum(1).clamp(min=1)
-        self.tails_weight_ = 1 - joint_weight(self.columns_.encode(ordinary), told.numpy()) if self.tails is None else float(self.tails)
-        scores = self._pool(joint, self.tails_.log_prob(batch).sum(1)).numpy() - self._volume
-        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        self.tails_weight_ = 1 - joint_weight(self.columns_.encode(ordinary)) if self.tails is None else float(self.tails)
+        self.offset_ = float(np.percentile(self._compared(rows), 100 * self.contamination))
         return self
 
-    def _pool(self, joint: Tensor, tails: Tensor) -> Tensor:
-        """w times one logarithm and 1 - w times the other; one without any say may be infinite."""
+    def score_samples(self, X: ArrayLike) -> Array:
+        """-s(x) of the observed entries of each row, ``[N]``: w log p(x) + (1 - w) log g(x), nats, in the columns' own units.
+
+        log p(x) is that of the mixture of the models, by ``n_samples`` importance samples with noise that is the same for every row and
+        every call, so that a row's score depends on the row alone.
+        """
+        return super().score_samples(X)
+
+    def _pool(self, joint: Callable[[], Tensor], tails: Callable[[], Tensor]) -> Tensor:
+        """w times one logarithm and 1 - w times the other; one without any say may be infinite, and is not asked for."""
         share = self.tails_weight_
-        return joint if share == 0 else tails if share == 1 else (1 - share) * joint + share * tails
+        return joint() if share == 0 else tails() if share == 1 else (1 - share) * joint() + share * tails()
 
     def _evidence(self, batch: Batch) -> Tensor:
-        return self._pool(super()._evidence(batch), self.tails_.log_prob(batch).sum(1))
+        return self._pool(lambda: super(VAEOutlierDetector, self)._evidence(batch), lambda: self.tails_.log_prob(batch).sum(1))
 
     def _parts(self, batch: Batch) -> Tensor:
-        return self._pool(super()._parts(batch), self.tails_.log_prob(batch))
-
-    @property
-    def _volume(self) -> float:
-        """log |dx / du| of a complete row."""
-        return float(np.log(self.columns_.scale).sum())
+        return self._pool(lambda: super(VAEOutlierDetector, self)._parts(batch), lambda: self.tails_.log_prob(batch))
 
     def _compared(self, rows: Array) -> Array:
         """`score_samples` of a complete row; of others with the volume of all columns too, which is then the same for every row."""
-        found: Array = self._evidence(self.columns_.encode(rows)).numpy() - self._volume
+        found: Array = self._evidence(self.columns_.encode(rows)).numpy() - np.log(self.columns_.scale).sum()
         return found
 
     def _strangeness(self, X: ArrayLike) -> Array:
@@ -223,12 +221,12 @@ class VAEOutlierDetector(OutlierMixin, BaseVAE):
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def explain(self, X: ArrayLike) -> Array:
-        r"""How strange each value is given the rest of its row, -log p(x_d | x_rest) in nats and the columns' own units, ``[N, D]``.
+        r"""How strange each value is given the rest of its row, w times -log p(x_d | x_rest) and 1 - w times -log g(x_d), in nats and the
+        columns' own units, ``[N, D]``; 0 where nothing was observed.
 
-        0 where nothing was observed. See `vaekit.apps.weighted.explained` for the estimate; the parts of a row do not add up to its score.
-        Pooled as the score is: of the tails' density, in which no column knows of another, it is how far out the value itself is. The
-        background component bounds them: in a table of few columns a value that contradicts the others without being far out itself is
-        hardly stranger than it would be among independent columns.
+        See `vaekit.apps.weighted.explained` for the estimate of the first, which does not add up to -log p(x) over a row; the second, of
+        the tails, is how far out the value itself is. The background component bounds the first: in a table of few columns a value that
+        contradicts the others without being far out itself is hardly stranger than it would be among independent columns.
         """
         return self._explained(X)
 

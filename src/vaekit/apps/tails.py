@@ -88,8 +88,10 @@ class Tail:
         k, last = np.searchsorted(self.places, t, side="right"), len(self.places)
         log_a = np.where(k > 0, self.log_rising[np.maximum(k - 1, 0)] - t / self.h, -np.inf)
         log_b = np.where(k < last, self.log_falling[np.minimum(k, last - 1)] + t / self.h, -np.inf)
-        shift = np.exp(log_b) - np.exp(log_a)
         with np.errstate(divide="ignore"):
+            # A is at most half of what is below, but for the rounding of places: some are a digit beyond a value that was put among them
+            log_a, log_b = np.minimum(log_a, np.log(self.below[k] / 2)), np.minimum(log_b, np.log(self.above[k] / 2))
+            shift = np.exp(log_b) - np.exp(log_a)
             lower = np.where(k == 0, log_b, np.log(self.below[k] + shift))
             upper = np.where(k == last, log_a, np.log(self.above[k] - shift))
         return lower, upper
