@@ -7,7 +7,7 @@ r"""Anomalies by density: how improbable a row is, which of its values make it s
 The score is in nats and deterministic, not a reconstruction error: a row is strange too where it is rebuilt well from an improbable code.
 p is the density that a variational autoencoder has learned, which knows how columns go together, and g that of the columns' tails alone
 (`vaekit.apps.tails`). s is their logarithmic opinion pool (Genest and Zidek, "Combining probability distributions", Statistical Science
-1986) but for the constant that normalises it; by Hoelder's inequality the integral is at most 1, so that s is a number of nats that a code
+1986) but for the constant that normalises it; by Hölder's inequality the integral is at most 1, so that s is a number of nats that a code
 could spend on x. How much say p has depends on how much columns tell of each other, see `vaekit.apps.pooling`.
 """
 

@@ -15,7 +15,7 @@ distribution function and quantiles by a kernel method", Biometrika 1981). Behin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -80,8 +80,7 @@ class Tail:
         )
         far = np.abs(x - tail.median())
         distance = float(w @ (far + h * np.exp(-far / h)))  # E |far + h e|
-        object.__setattr__(tail, "log_distance", float(np.log(distance)))
-        return tail
+        return replace(tail, log_distance=float(np.log(distance)))
 
     def log_sides(self, t: Array) -> tuple[Array, Array]:
         """log F and log (1 - F) of values of any shape; the smaller of the two to full precision, however far out."""
