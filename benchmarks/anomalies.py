@@ -12,7 +12,7 @@ With ``--modes`` or ``--detectors`` a part is measured, and the rest of the reco
 which commit each part is of.
 
 The data are the archives of ADBench (Han et al., NeurIPS 2022) in the folder ``adbench`` of the data folder, VAEKIT_DATA.
-Run: python -m benchmarks.anomalies; python -m benchmarks.anomalies --tables others --seeds 3
+Run: python -m benchmarks.anomalies; python -m benchmarks.anomalies --tables others --seeds 2
 """
 
 from __future__ import annotations
