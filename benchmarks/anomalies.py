@@ -197,7 +197,7 @@ def save(record: str, found: dict[tuple[str, str, str], list[float]], sets: list
         "svm_rows": MOST,
         "measured_with": parts,
     }
-    command = "python -m benchmarks.anomalies" + (" --tables others" if set(sets) == set(OTHERS) else "")
+    command = "python -m benchmarks.anomalies" + (f" --tables others --seeds {seeds}" if set(sets) == set(OTHERS) else "")
     if record not in (RECORD, f"{RECORD}-others"):
         command += f" --record {record}"
     write(record, command=command, seed=list(range(seeds)), settings=settings, figures=figures, published=published)
