@@ -107,13 +107,13 @@ def test_the_say_of_the_tails_follows_from_the_variance_that_columns_share() -> 
     shared = rng.normal(size=(300, 1)) + 0.3 * rng.normal(size=(300, 6))
     alone = rng.normal(size=(300, 6))
     between = rng.normal(size=(300, 1)) + 0.7 * rng.normal(size=(300, 6))
-    for X, low, high in ((shared, 0.0, 1e-6), (alone, 1 - 1e-9, 1.0), (between, 0.01, 0.99)):
+    for X, low, high in ((shared, 0.0, 1e-6), (alone, 1 - 1e-9, 1.0), (between, 0.0, 1.0)):
         for novelty in (True, False):
             batch = Numeric.of(X).encode(X)
             own = shared_variance(Batch(batch.x[torch.from_numpy(central(batch, 0.0 if novelty else 0.15))]))
             found = clone(SMALL).set_params(novelty=novelty).fit(X).tails_weight_
             assert found == pytest.approx(1 - expit((own - 0.64) / 0.01), rel=1e-9, abs=1e-12)
-            assert low <= found <= high or X is between
+            assert low <= found <= high
         wider = np.vstack([np.c_[X, np.full(300, 7.0)], np.full((50, 7), np.nan)])
         again = clone(SMALL).set_params(novelty=True).fit(wider)
         assert again.tails_weight_ == pytest.approx(clone(SMALL).set_params(novelty=True).fit(X).tails_weight_, abs=0.05)
